@@ -1,0 +1,64 @@
+# make env | demo | test | check | format. Variables: PYTHON, TORCH_INDEX, CORPUS (demo), ARGS (test).
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.DEFAULT_GOAL := help
+.PHONY: help env demo test check format
+
+# The first Python that will do; its CUDA torch, if it has one, is the torch that is used.
+PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13; do \
+    $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && break; done)
+# PyPI's torch for Linux carries gigabytes of CUDA; a machine without a GPU takes the CPU build where this index can be
+# reached, else what pip's own indexes have. Empty: only pip's own indexes. With a GPU of old driver: .../whl/cu126.
+TORCH_INDEX ?= $(if $(shell command -v nvidia-smi),,https://download.pytorch.org/whl/cpu)
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+HAS_CUDA_TORCH := -c 'import sys, torch; \
+    sys.exit(not (torch.version.cuda and tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 12)))' 2>/dev/null
+
+help:
+	@echo 'make env     set up .venv with the pinned dependencies'
+	echo 'make demo    text to an exported ALBERT, in minutes; CORPUS="files or folders" for your own text'
+	echo 'make test    the tests; ARGS="-k masks" for some of them'
+	echo 'make check   format, lint and types; make format puts the format right'
+
+env: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo 'env: no Python 3.11, 3.12 or 3.13 found; name one: make env PYTHON=...' >&2; exit 1; }
+	export PIP_DISABLE_PIP_VERSION_CHECK=1
+	begin=$$SECONDS
+	step() { echo "env: $$1 ($$((SECONDS - begin)) s)"; begin=$$SECONDS; }
+	pip() { $(BIN)/python -m pip install -qq --constraint $(VENV)/constraints.txt "$$@"; }
+	$(PYTHON) -m venv $(VENV) $$($(PYTHON) $(HAS_CUDA_TORCH) && echo --system-site-packages || true)
+	cp constraints.txt $(VENV)/constraints.txt
+	step "$$($(BIN)/python --version) in $(VENV)"
+	if $(BIN)/python $(HAS_CUDA_TORCH); then
+	    sed -i '/^torch==/d' $(VENV)/constraints.txt
+	    torch=
+	else
+	    torch='torch $(addprefix --retries 1 --timeout 20 --extra-index-url ,$(TORCH_INDEX))'
+	fi
+	pip $$torch numpy setuptools wheel ninja py-cpuinfo
+	step "torch $$($(BIN)/python -c 'import torch; print(torch.__version__)')"
+	pip --no-build-isolation deepspeed
+	step 'deepspeed, built for this torch'
+	pip --no-build-isolation --editable '.[data,dev]'
+	step 'all other packages, and litebert itself'
+	touch $@
+
+demo: env
+	@$(BIN)/python launcher/demo.py $(addprefix --corpus ,$(CORPUS))
+
+test: env
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: env
+	@$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: env
+	@$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .

@@ -1,0 +1,1 @@
+"""Raw Chinese text in; training shards of masked sentence-order samples out."""

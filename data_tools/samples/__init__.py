@@ -1,0 +1,1 @@
+"""Ids become masked sentence-order samples."""

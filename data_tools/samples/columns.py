@@ -1,0 +1,63 @@
+"""Samples as columns: the same field of many samples end to end, so that numpy does the work."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+I64 = npt.NDArray[np.int64]
+
+
+def ranges(starts: npt.ArrayLike, lengths: npt.ArrayLike) -> I64:
+    """The integers of [start, start + length) for each pair, end to end: int64 [sum of lengths]."""
+    starts, lengths = np.asarray(starts, np.int64), np.asarray(lengths, np.int64)
+    ends = np.cumsum(lengths)
+    total = int(ends[-1]) if len(ends) else 0
+    return np.repeat(starts - (ends - lengths), lengths) + np.arange(total)
+
+
+@dataclasses.dataclass(frozen=True)
+class Samples:
+    """Many samples ``[CLS] A [SEP] B [SEP]``, or ``[CLS] A [SEP]`` where there is no pair.
+
+    Attributes:
+        ids: int32 [tokens], special tokens included.
+        words: bool [tokens], whether a unit to mask (a word) begins at the token; True at special tokens.
+        lengths: int64 [samples], tokens of each.
+        first: int64 [samples], tokens of segment A, special tokens not counted.
+        order: int8 [samples], 0 where A and B stand as in the document, 1 where they are swapped, -1 for no pair.
+        documents: uint64 [samples], key of the document.
+        numbers: uint32 [samples], place among the document's samples.
+    """
+
+    ids: npt.NDArray[np.int32]
+    words: npt.NDArray[np.bool_]
+    lengths: I64
+    first: I64
+    order: npt.NDArray[np.int8]
+    documents: npt.NDArray[np.uint64]
+    numbers: npt.NDArray[np.uint32]
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def take(self, index: I64) -> Samples:
+        """The samples at the indices, in that order."""
+        ends = np.cumsum(self.lengths)
+        lengths = self.lengths[index]
+        tokens = ranges(ends[index] - lengths, lengths)
+        return Samples(
+            self.ids[tokens], self.words[tokens], lengths, self.first[index], self.order[index],
+            self.documents[index], self.numbers[index],
+        )  # fmt: skip
+
+
+def concatenate(parts: Sequence[Samples]) -> Samples:
+    """Samples one after the other. At least one part."""
+    return Samples(*(np.concatenate([getattr(part, name) for part in parts]) for name in COLUMNS))
+
+
+COLUMNS = tuple(field.name for field in dataclasses.fields(Samples))

@@ -1,0 +1,1 @@
+"""Samples become blocks in tar shards, and are read back."""

@@ -1,0 +1,99 @@
+"""A block: the columns of a few hundred samples as numpy files, one WebDataset sample of a tar."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from data_tools.samples.columns import I64, Samples, concatenate
+from data_tools.samples.masks import Masks
+
+Array = npt.NDArray[np.generic]
+_HEADER_LIMIT = 512
+_MASK_COLUMNS = tuple(field.name for field in dataclasses.fields(Masks))
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+    """Samples and one masked copy of them, as read back."""
+
+    samples: Samples
+    masks: Masks
+
+    def take(self, index: I64) -> Block:
+        """The samples at the indices, in that order."""
+        return Block(self.samples.take(index), self.masks.take(index))
+
+
+def join(blocks: Sequence[Block]) -> Block:
+    """Blocks end to end, as one. At least one."""
+    masks = (np.concatenate([getattr(block.masks, name) for block in blocks]) for name in _MASK_COLUMNS)
+    return Block(concatenate([block.samples for block in blocks]), Masks(*masks))
+
+
+def id_dtype(vocab_size: int) -> type[np.unsignedinteger]:
+    """The smallest type that holds every id."""
+    return np.uint16 if vocab_size <= 1 << 16 else np.uint32
+
+
+def encode(samples: Samples, copies: Sequence[Masks], vocab_size: int) -> dict[str, bytes]:
+    """The members of a block, by suffix, in the order they are written."""
+    ids = id_dtype(vocab_size)
+    members: dict[str, Array] = {
+        "ids": samples.ids.astype(ids),
+        "lengths": samples.lengths.astype(np.uint16),
+        "first": samples.first.astype(np.uint16),
+        "order": samples.order,
+        "words": np.packbits(samples.words),
+        "document": samples.documents,
+        "number": samples.numbers,
+    }
+    for copy, masks in enumerate(copies):
+        members[f"positions.{copy}"] = masks.positions.astype(np.uint16)
+        members[f"inputs.{copy}"] = masks.inputs.astype(ids)
+        members[f"counts.{copy}"] = masks.counts.astype(np.uint16)
+    return {f"{name}.npy": _dump(array) for name, array in members.items()}
+
+
+def decode(members: Mapping[str, memoryview], copy: int) -> Block:
+    """A block from its members. Raises ValueError where one is missing or is not a plain numpy array."""
+    ids = _load(members, "ids").astype(np.int32)
+    samples = Samples(
+        ids=ids,
+        words=np.unpackbits(_load(members, "words"), count=len(ids)).astype(bool),
+        lengths=_load(members, "lengths").astype(np.int64),
+        first=_load(members, "first").astype(np.int64),
+        order=_load(members, "order"),
+        documents=_load(members, "document"),
+        numbers=_load(members, "number"),
+    )
+    masks = Masks(
+        positions=_load(members, f"positions.{copy}").astype(np.int64),
+        inputs=_load(members, f"inputs.{copy}").astype(np.int32),
+        counts=_load(members, f"counts.{copy}").astype(np.int64),
+    )
+    return Block(samples, masks)
+
+
+def _dump(array: Array) -> bytes:
+    stream = io.BytesIO()
+    np.lib.format.write_array(stream, np.ascontiguousarray(array), version=(1, 0), allow_pickle=False)
+    return stream.getvalue()
+
+
+def _load(members: Mapping[str, memoryview], name: str) -> npt.NDArray:
+    """The array of a member, a view of its bytes."""
+    data = members.get(f"{name}.npy")
+    if data is None:
+        raise ValueError(f"has no member {name}.npy")
+    stream = io.BytesIO(data[:_HEADER_LIMIT])
+    if np.lib.format.read_magic(stream) != (1, 0):
+        raise ValueError(f"{name}.npy is not in numpy's format 1.0")
+    shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
+    if dtype.hasobject:
+        raise ValueError(f"{name}.npy holds Python objects")
+    return np.frombuffer(data, dtype, count=int(np.prod(shape)), offset=stream.tell()).reshape(shape)

@@ -1,0 +1,113 @@
+"""manifest.json: what a folder of shards holds, where every block lies, and what it was made from."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+FORMAT = 1
+FILE = "manifest.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+    """One tar.
+
+    Attributes:
+        name: file name beside the manifest.
+        bytes: size of the file.
+        sha256: of the file, in hex.
+        tokens: of all its samples.
+        samples: of each block.
+        offsets: where each block begins in the file, and, last, where the last one ends.
+        checksums: CRC-32 of each block's bytes.
+    """
+
+    name: str
+    bytes: int
+    sha256: str
+    tokens: int
+    samples: list[int]
+    offsets: list[int]
+    checksums: list[int]
+
+
+@dataclasses.dataclass(frozen=True)
+class SplitEntry:
+    """One split: its totals, its shards, and the SHA-256 of its index files by name."""
+
+    documents: int
+    characters: int
+    samples: int
+    tokens: int
+    pairs: int
+    masked: list[int]
+    shards: list[Shard]
+    index: dict[str, str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    """A folder of shards.
+
+    Attributes:
+        build: fingerprint of everything the shards are a function of: inputs, config, tokenizer, segmenter, format.
+        tokenizer: SHA-256 of the tokenizer, in hex.
+        vocab_size: number of ids.
+        segmenter: name and version of what found the words.
+        inputs: SHA-256 over the input files.
+        config: the whole build config.
+        documents_read: documents in; kept and rejected ones add up to it.
+        rejected: documents by reason.
+        splits: by name.
+        format: version of this format.
+    """
+
+    build: str
+    tokenizer: str
+    vocab_size: int
+    segmenter: str
+    inputs: str
+    config: dict[str, Any]
+    documents_read: int
+    rejected: dict[str, int]
+    splits: dict[str, SplitEntry]
+    format: int = FORMAT
+
+    @property
+    def fingerprint(self) -> str:
+        """What identifies the data, in hex: every byte of every shard, and how to read them."""
+        return hashlib.sha256(self._json().encode()).hexdigest()
+
+    def save(self, folder: Path) -> None:
+        """Write manifest.json into a folder."""
+        (folder / FILE).write_text(self._json(), encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> Manifest:
+        """The manifest of a folder. Raises ValueError if there is none, or it is of another format."""
+        path = Path(folder) / FILE
+        if not path.is_file():
+            raise ValueError(f"no shards at {folder}: there is no {FILE}; make them with: python -m data_tools build")
+        try:
+            fields = json.loads(path.read_text(encoding="utf-8"))
+            if fields["format"] != FORMAT:
+                raise ValueError(f"{path} is of format {fields['format']}; this version reads {FORMAT}: build again")
+            fields["splits"] = {
+                name: SplitEntry(**{**split, "shards": [Shard(**shard) for shard in split["shards"]]})
+                for name, split in fields["splits"].items()
+            }
+            return cls(**fields)
+        except (KeyError, TypeError, json.JSONDecodeError) as error:
+            raise ValueError(f"{path} is not a manifest of shards ({error!r}): build again") from error
+
+    def _json(self) -> str:
+        return json.dumps(dataclasses.asdict(self), ensure_ascii=False, sort_keys=True, indent=1) + "\n"
+
+
+def fingerprint(fields: dict[str, Any]) -> str:
+    """SHA-256 of JSON fields, in hex, whatever their order."""
+    return hashlib.sha256(json.dumps(fields, sort_keys=True, ensure_ascii=False).encode()).hexdigest()

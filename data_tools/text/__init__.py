@@ -1,0 +1,1 @@
+"""Documents become ids, sentence starts and word starts."""

@@ -1,0 +1,106 @@
+"""Pretrains an encoder from shards: deepspeed launcher/pretrain.py --config RECIPE --data SHARDS --run RUN
+
+Exit codes: 0 all steps are done, 85 stopped with a checkpoint (the same command goes on), 2 something is
+wrong and said.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import NoReturn
+
+from litebert.data.loader import Loader
+from litebert.data.split import Split
+from litebert.objectives import PretrainingObjective
+from litebert.recipe import Command, Recipe, parse_command
+from litebert.train.ds_config import read_ds_config, stage_of
+from litebert.train.engine import Engine
+from litebert.train.initial import initial_model
+from litebert.train.loop import DONE, Training
+from litebert.train.run import RunFolder
+from litebert.train.world import StopRequest, World, join_world
+
+OTHERS_WAIT = 30.0  # seconds in which rank 0, told the same, says what is wrong and ends the job
+
+
+def pretrain(command: Command, world: World, stop: StopRequest) -> int:
+    """Trains a run to its end, from its newest checkpoint if it has one, or until it is asked to stop.
+
+    Returns:
+        the exit code.
+
+    Raises:
+        ValueError: recipe, data and run folder do not fit together; nothing was changed.
+    """
+    recipe = command.recipe
+    ds_config = read_ds_config(Path(recipe.train.ds_config), recipe.train.precision)
+    split = Split(command.data, "train")
+    recipe.check_data(split.seq_length)
+    fingerprints = {"data": split.fingerprint, "tokenizer": split.tokenizer_fingerprint}
+    folder = RunFolder(command.run, fingerprints, recipe)
+    folder.check()
+    checkpoint = folder.resume(world)
+    if checkpoint and checkpoint.step == recipe.train.steps:
+        if world.leads:
+            folder.finish()
+            print(f"{folder.path}: all {checkpoint.step} steps are done")
+        return DONE
+    if world.leads:
+        folder.prepare(command.data / "tokenizer")
+    model = initial_model(recipe, split)
+    if world.leads:
+        print(summary(recipe, split, model.parameter_count(), stage_of(ds_config), world), flush=True)
+    objective = PretrainingObjective(model, recipe.objective)
+    engine = Engine(objective, recipe.optimizer, recipe.train.precision, ds_config, world, checkpoint)
+    training = Training(engine, folder, checkpoint)
+    loader = Loader(split, recipe.data, world.rank, world.size, training.start, recipe.train.steps)
+    return training.run(loader, stop)
+
+
+def summary(recipe: Recipe, split: Split, parameters: int, stage: int, world: World) -> str:
+    """What the numbers of the recipe come to, in four lines."""
+    batch, steps, length = recipe.data.global_batch, recipe.train.steps, split.tokens / split.samples
+    tokens = batch * length
+    epochs = steps * batch / split.samples
+    micro = f"micro-batches of at most {recipe.data.micro_tokens:,}"
+    return "\n".join(
+        [
+            f"model  {parameters:,} parameters, vocabulary {split.vocab_size:,}",
+            f"data   {split.samples:,} samples of {length:.0f} tokens, {split.seq_length} at most",
+            f"batch  {batch:,} samples = {tokens:,.0f} tokens a step / {world.size} ranks, in {micro}",
+            f"run    {steps:,} steps = {steps * tokens:,.0f} tokens, {epochs:.2f} epochs; "
+            f"{recipe.train.precision}, ZeRO {stage}, {world.device.type}",
+        ]
+    )
+
+
+def main(argv: list[str]) -> NoReturn:
+    """Runs a command line and leaves the process."""
+    try:
+        command = parse_command(argv, "Pretrains an encoder from a folder of shards.")
+        world = join_world()
+        with StopRequest(world) as stop:
+            code = pretrain(command, world, stop)
+            world.barrier()
+            leave(code)
+    except (ValueError, OSError, FloatingPointError) as error:
+        if os.environ.get("RANK", "0") != "0":
+            time.sleep(OTHERS_WAIT)
+        print(f"pretrain: {error}", file=sys.stderr)
+        leave(2)
+    except KeyboardInterrupt:
+        leave(130)
+
+
+def leave(code: int) -> NoReturn:
+    """Ends the process at once: the interpreter's own way out sometimes aborts inside ZeRO-3."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

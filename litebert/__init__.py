@@ -1,0 +1,1 @@
+"""Small, fast Chinese encoders: pretraining and distillation on DeepSpeed."""

@@ -1,0 +1,1 @@
+"""Which samples, when, on which rank; and the samples themselves."""

@@ -1,0 +1,109 @@
+"""A step's samples as tensors, unpadded: T tokens of B samples end to end, M of them masked."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from data_tools.samples.columns import ranges
+from data_tools.shards.blocks import Block
+from litebert.model.attention import Packing
+
+
+@dataclasses.dataclass(frozen=True)
+class Counts:
+    """What a step's losses are averaged over: its whole global batch, whoever holds it.
+
+    Attributes:
+        tokens, samples: all of them.
+        masked: masked tokens.
+        pairs: samples that have a segment B.
+    """
+
+    tokens: int
+    samples: int
+    masked: int
+    pairs: int
+
+
+@dataclasses.dataclass
+class MicroBatch:
+    """What a rank processes at once.
+
+    Attributes:
+        ids: int64 [T], as the model sees them, masked.
+        token_types: int64 [T], 0 in ``[CLS] A [SEP]``, 1 in ``B [SEP]``.
+        packing: where each sample lies.
+        masked: int64 [M], places of the masked tokens among the T.
+        labels: int64 [M], what stood there.
+        order: int64 [B], 0 for A before B in the document, 1 for swapped, -1 for no pair.
+        counts: of the step.
+    """
+
+    ids: torch.Tensor
+    token_types: torch.Tensor
+    packing: Packing
+    masked: torch.Tensor
+    labels: torch.Tensor
+    order: torch.Tensor
+    counts: Counts
+
+    def to(self, device: torch.device) -> MicroBatch:
+        """The same on a device, copied without waiting where the memory is pinned."""
+        return self._mapped(
+            lambda tensor: tensor.to(device, non_blocking=True), self.packing.to(device, non_blocking=True)
+        )
+
+    def pin_memory(self) -> MicroBatch:
+        """The same in page-locked memory, from where copies to a GPU run beside its work."""
+        return self._mapped(torch.Tensor.pin_memory, self.packing.pin_memory())
+
+    def _mapped(self, function: Callable[[torch.Tensor], torch.Tensor], packing: Packing) -> MicroBatch:
+        tensors = (function(getattr(self, name)) for name in ("ids", "token_types", "masked", "labels", "order"))
+        ids, token_types, masked, labels, order = tensors
+        return MicroBatch(ids, token_types, packing, masked, labels, order, self.counts)
+
+
+@dataclasses.dataclass
+class Step:
+    """One optimizer step of one rank.
+
+    Attributes:
+        number: of the step, from 0.
+        epoch: that it begins in.
+        micro_batches: this rank's, the same number on every rank.
+        counts: of the global batch.
+        digest: of the global batch's samples, in hex.
+    """
+
+    number: int
+    epoch: int
+    micro_batches: list[MicroBatch]
+    counts: Counts
+    digest: str
+
+
+def micro_batch(block: Block, counts: Counts) -> MicroBatch:
+    """Samples with their masks applied, as tensors; by length, so that equally long ones are attended at once."""
+    block = block.take(np.argsort(block.samples.lengths, kind="stable"))
+    samples, masks = block.samples, block.masks
+    begins = np.cumsum(samples.lengths) - samples.lengths
+    masked = np.repeat(begins, masks.counts) + masks.positions
+    ids = samples.ids.astype(np.int64)
+    labels = ids[masked]
+    ids[masked] = masks.inputs
+    types = np.zeros(len(ids), np.int64)
+    first = samples.first + 2
+    types[ranges(begins + first, samples.lengths - first)] = 1
+    return MicroBatch(
+        ids=torch.from_numpy(ids),
+        token_types=torch.from_numpy(types),
+        packing=Packing.of(samples.lengths),
+        masked=torch.from_numpy(masked),
+        labels=torch.from_numpy(labels),
+        order=torch.from_numpy(samples.order.astype(np.int64)),
+        counts=counts,
+    )

@@ -1,0 +1,97 @@
+"""How well a model fills in and orders text of documents that it was not trained on."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections import defaultdict
+from statistics import NormalDist
+
+import torch
+
+from data_tools.progress import Progress
+from litebert.data.loader import Loader
+from litebert.data.plan import DataConfig
+from litebert.data.split import Split
+from litebert.model.heads import PretrainingModel
+from litebert.objectives import ObjectiveConfig, PretrainingObjective
+
+_BATCH = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class Heldout:
+    """Figures on a held-out split, losses in nats per masked token.
+
+    Attributes:
+        mlm_loss, mlm_accuracy: of the model, on the masked tokens.
+        unigram_loss: of guessing by the training text's token counts (add-one smoothed), on all held-out text.
+        unigram_loss_masked: the same on the masked tokens alone, which whole-word masking draws a little unevenly.
+        sop_accuracy: of the model, on the samples that have two segments.
+        sop_interval: its 95 % interval (Wilson 1927).
+        samples, masked_tokens, pairs: how many there were.
+        parameters: of the model.
+    """
+
+    mlm_loss: float
+    mlm_accuracy: float
+    unigram_loss: float
+    unigram_loss_masked: float
+    sop_accuracy: float
+    sop_interval: tuple[float, float]
+    samples: int
+    masked_tokens: int
+    pairs: int
+    parameters: int
+
+
+def evaluate_heldout(model: PretrainingModel, train: Split, heldout: Split, device: torch.device) -> Heldout:
+    """Figures of a model on every sample of a split, with its first masked copy.
+
+    Args:
+        model: in evaluation mode; it is moved to the device.
+        train: the split whose token counts are the baseline.
+        heldout: the split to measure on.
+    """
+    objective = PretrainingObjective(model.to(device), ObjectiveConfig())
+    log_unigram = torch.from_numpy(train.unigram_log_probabilities)
+    sums: dict[str, float] = defaultdict(float)
+    batch = min(_BATCH, heldout.samples)
+    steps = -(-heldout.samples // batch)
+    config = DataConfig(batch, micro_tokens=max(batch, 2) * heldout.seq_length)
+    with torch.inference_mode(), Progress("evaluating", "samples", heldout.samples) as progress:
+        for step in Loader(heldout, config, rank=0, world_size=1, stop=steps):
+            (micro_batch,) = step.micro_batches
+            values = objective(micro_batch.to(device)).values
+            for name, over in {"mlm": "masked", "mlm_accuracy": "masked", "sop_accuracy": "pairs"}.items():
+                sums[name] += float(values[name]) * getattr(step.counts, over)
+            sums["unigram"] -= float(log_unigram[micro_batch.labels].sum())
+            sums["masked"] += step.counts.masked
+            sums["pairs"] += step.counts.pairs
+            progress.advance(step.counts.samples)
+    masked, pairs = max(1, sums["masked"]), max(1, sums["pairs"])
+    text = heldout.unigram / heldout.unigram.sum()
+    return Heldout(
+        mlm_loss=sums["mlm"] / masked,
+        mlm_accuracy=sums["mlm_accuracy"] / masked,
+        unigram_loss=-float((text * train.unigram_log_probabilities).sum()),
+        unigram_loss_masked=sums["unigram"] / masked,
+        sop_accuracy=sums["sop_accuracy"] / pairs,
+        sop_interval=wilson_interval(sums["sop_accuracy"], sums["pairs"]),
+        samples=heldout.samples,
+        masked_tokens=int(sums["masked"]),
+        pairs=int(sums["pairs"]),
+        parameters=model.parameter_count(),
+    )
+
+
+def wilson_interval(successes: float, trials: float, confidence: float = 0.95) -> tuple[float, float]:
+    """The Wilson score interval of a share (Wilson 1927); (0, 1) where nothing was tried."""
+    if trials <= 0:
+        return 0.0, 1.0
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    share = successes / trials
+    centre = share + z * z / (2 * trials)
+    margin = z * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
+    scale = 1 + z * z / trials
+    return max(0.0, (centre - margin) / scale), min(1.0, (centre + margin) / scale)

@@ -1,0 +1,289 @@
+"""A recipe: everything that decides what a run computes, as one YAML file, overridden from the command line.
+
+Each section is the config dataclass of the part it configures. Whatever is wrong with a recipe is reported at
+once, in one line that names keys and file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import difflib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
+
+from litebert.data.plan import DataConfig
+from litebert.model.encoder import ModelConfig
+from litebert.model.presets import PRESETS
+from litebert.objectives import ObjectiveConfig
+from litebert.train.optimizers import OptimizerConfig
+from litebert.train.schedule import ScheduleConfig
+
+T = TypeVar("T")
+
+DEFAULT_PRESET = "albert-tiny"
+
+# What a continued run may change; anything else makes it another run.
+CHANGEABLE = {
+    "data.micro_tokens",
+    "train.steps",
+    "train.ds_config",
+    "train.log_every",
+    "train.checkpoint_every",
+    "train.keep_checkpoints",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """How long a run is, on what engine, and what it leaves behind.
+
+    Attributes:
+        steps: optimizer steps of the whole run.
+        seed: of the initial weights and of dropout.
+        precision: fp32, or bf16 with fp32 master weights and gradient accumulation.
+        ds_config: DeepSpeed JSON with the ZeRO stage and other engine keys.
+        log_every: steps between two lines of metrics, each the mean of the steps since the last.
+        checkpoint_every: steps between two checkpoints; the last step always gets one.
+        keep_checkpoints: how many of the newest checkpoints stay.
+        output_bias: what the bias of the masked-word head starts from: the log unigram probabilities of the
+            training text, which saves learning them, or zero.
+    """
+
+    steps: int = 1000
+    seed: int = 1
+    precision: Literal["fp32", "bf16"] = "fp32"
+    ds_config: str = "ds_configs/zero1.json"
+    log_every: int = 10
+    checkpoint_every: int = 100
+    keep_checkpoints: int = 2
+    output_bias: Literal["unigram", "zero"] = "unigram"
+
+    def __post_init__(self) -> None:
+        counts = ("steps", "log_every", "checkpoint_every", "keep_checkpoints")
+        problems = [f"{name} {getattr(self, name)} is not positive" for name in counts if getattr(self, name) < 1]
+        if problems:
+            raise ValueError("; ".join(problems))
+
+
+SECTIONS: dict[str, type] = {
+    "model": ModelConfig,
+    "data": DataConfig,
+    "objective": ObjectiveConfig,
+    "optimizer": OptimizerConfig,
+    "schedule": ScheduleConfig,
+    "train": TrainConfig,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """A checked recipe.
+
+    ``model.vocab_size`` is no key of a recipe: the data decide it (``model_config``).
+    """
+
+    model: ModelConfig
+    data: DataConfig
+    objective: ObjectiveConfig
+    optimizer: OptimizerConfig
+    schedule: ScheduleConfig
+    train: TrainConfig
+
+    def model_config(self, vocab_size: int) -> ModelConfig:
+        """The model for a vocabulary."""
+        return dataclasses.replace(self.model, vocab_size=vocab_size)
+
+    def contradictions(self) -> list[str]:
+        """Values that are fine by themselves and not together."""
+        problems = []
+        warmup, steps = self.schedule.warmup_steps, self.train.steps
+        if warmup > steps:
+            problems.append(f"schedule.warmup_steps {warmup} exceeds train.steps {steps}")
+        if self.schedule.kind == "constant" and self.schedule.final_ratio:
+            problems.append("schedule.final_ratio has no effect where schedule.kind is constant: remove it")
+        if self.objective.sop and not self.model.pooler:
+            problems.append("objective.sop needs model.pooler true: set it, or objective.sop 0")
+        return problems
+
+    def check_data(self, seq_length: int) -> None:
+        """Checks the recipe against the length of the data's longest samples.
+
+        Raises:
+            ValueError: they do not fit; all problems are listed.
+        """
+        problems = [
+            f"{key} {value} is less than the {seq_length} tokens of the data's longest samples: raise it"
+            for key, value in {
+                "data.micro_tokens": self.data.micro_tokens,
+                "model.max_positions": self.model.max_positions,
+            }.items()
+            if value < seq_length
+        ]
+        if problems:
+            raise ValueError("; ".join(problems))
+
+    def to_dict(self) -> dict[str, dict[str, Any]]:
+        """Plain values by section and key, as YAML and JSON can hold them."""
+        content = dataclasses.asdict(self)
+        del content["model"]["vocab_size"]
+        content["optimizer"]["betas"] = list(self.optimizer.betas)
+        return content
+
+    def to_yaml(self) -> str:
+        """The resolved recipe, which ``--config`` reads again."""
+        return yaml.safe_dump(self.to_dict(), sort_keys=False)
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Recipe:
+        """The recipe that ``to_dict`` was called on.
+
+        Raises:
+            ValueError: something in it is unknown or wrong.
+        """
+        return _build(_attempt("recipe", lambda: _parser("").parse_object(dict(content))), "recipe")
+
+
+def fixed(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a recipe, as ``to_dict`` gives it, that a continued run may not change: by dotted key."""
+    return {key: value for key, value in _flat(content).items() if key not in CHANGEABLE}
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """A command line that starts a run.
+
+    Attributes:
+        recipe: the file and the overrides.
+        data: folder of shards.
+        run: folder of the run.
+    """
+
+    recipe: Recipe
+    data: Path
+    run: Path
+
+
+def parse_command(argv: Sequence[str], description: str) -> Command:
+    """Reads ``--config FILE --data SHARDS --run RUN`` and any number of ``--section.key value``.
+
+    Raises:
+        ValueError: a key is unknown, a value is wrong, or values contradict each other; one line names all of
+            them.
+    """
+    own = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    own.add_argument("--data", type=Path)  # jsonargparse would take it for the section of that name
+    shards, rest = _attempt("command line", lambda: own.parse_known_args(argv))
+    source = _check_file(rest)
+    dotted = [argument[2:].split("=")[0] for argument in rest if argument.startswith("--") and "." in argument]
+    _refuse_unknown(dotted, "command line")
+    parsed = _attempt("command line", lambda: _parser(description).parse_args(rest))
+    parsed = _parser(description, parsed.model.preset).parse_args(rest)
+    missing = [flag for flag, value in {"--data": shards.data, "--run": parsed.run}.items() if value is None]
+    if missing:
+        raise ValueError(f"{' and '.join(missing)} missing: say where the shards are, and where the run is to go")
+    return Command(_build(parsed, source), shards.data, Path(parsed.run))
+
+
+def _parser(description: str, preset: str = DEFAULT_PRESET) -> ArgumentParser:
+    usage = "%(prog)s --config FILE --data SHARDS --run RUN [--section.key value ...]"
+    parser = ArgumentParser(usage=usage, description=description, exit_on_error=False, print_config=None)
+    parser.add_argument("--config", action=ActionConfigFile, help="recipe: a YAML file of the keys below, by section")
+    parser.add_argument("--run", metavar="RUN", help="folder of the run; started again with the same one, it goes on")
+    parser.add_argument("--local_rank", type=int, help=argparse.SUPPRESS)  # DeepSpeed's launcher passes it
+    for section, config in SECTIONS.items():
+        parser.add_class_arguments(config, section, skip={"vocab_size"})
+    assert parser.groups is not None
+    parser.groups["model"].add_argument(
+        "--model.preset",
+        choices=sorted(PRESETS),
+        default=preset,
+        help="shape that the other keys of model start from",
+    )
+    shape = dataclasses.asdict(PRESETS[preset])
+    del shape["vocab_size"]
+    parser.set_defaults({f"model.{key}": value for key, value in shape.items()})
+    for action in parser._actions:
+        action.required = False  # a shape has no defaults of its own, but the preset's
+        if action.dest in SECTIONS:  # a file for one section: an option too many
+            action.help = argparse.SUPPRESS
+        if action.dest == "data":
+            action.metavar, action.help = "SHARDS", "folder of shards, made by python -m data_tools build"
+    return parser
+
+
+def _check_file(arguments: Sequence[str]) -> str:
+    """Reads ``--config`` by itself, so that its errors name it; returns what to blame for wrong values."""
+    own = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    own.add_argument("--config", type=Path)
+    path = _attempt("command line", lambda: own.parse_known_args(arguments))[0].config
+    if path is None:
+        return "command line"
+    try:
+        content = yaml.safe_load(path.read_text()) or {}
+    except (OSError, yaml.YAMLError) as error:
+        raise ValueError(f"{path}: cannot be read: {_one_line(error)}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: not a recipe: it should be keys by section")
+    _refuse_unknown(_flat(content), str(path))
+    _attempt(str(path), lambda: _parser("").parse_args(["--config", str(path)]))
+    return str(path)
+
+
+def _refuse_unknown(keys: Iterable[str], source: str) -> None:
+    known = {f"{section}.{field.name}" for section, config in SECTIONS.items() for field in dataclasses.fields(config)}
+    known = known - {"model.vocab_size"} | {"model.preset"}
+    problems = []
+    for key in keys:
+        if key == "model.vocab_size":
+            problems.append("model.vocab_size is for the data to decide: remove it")
+        elif key not in known:
+            close = difflib.get_close_matches(key, known, n=1)
+            problems.append(f"unknown key {key}" + (f" (did you mean {close[0]}?)" if close else ""))
+    if problems:
+        raise ValueError(f"{source}: {'; '.join(problems)}")
+
+
+def _build(parsed: Namespace, source: str) -> Recipe:
+    """Makes the sections, and reports the problems of all of them together."""
+    sections, problems = {}, []
+    for name, config in SECTIONS.items():
+        values = parsed[name].as_dict()
+        if name == "model":
+            values["vocab_size"] = PRESETS[values.pop("preset")].vocab_size
+        try:
+            sections[name] = config(**values)
+        except ValueError as error:
+            problems.append(f"{name}: {error}")
+    if not problems:
+        recipe = Recipe(**sections)
+        problems = recipe.contradictions()
+    if problems:
+        raise ValueError(f"{source}: {'; '.join(problems)}")
+    return recipe
+
+
+def _attempt(source: str, parse: Callable[[], T]) -> T:
+    try:
+        return parse()
+    except (argparse.ArgumentError, ValueError) as error:
+        raise ValueError(f"{source}: {_one_line(error)}") from None
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _flat(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Two levels of keys as one, dotted."""
+    flat: dict[str, Any] = {}
+    for section, values in content.items():
+        if isinstance(values, Mapping):
+            flat |= {f"{section}.{key}": value for key, value in values.items()}
+        else:
+            flat[section] = values
+    return flat

@@ -1,0 +1,1 @@
+"""Pretraining: a DeepSpeed engine, the loop that drives it, and everything that makes a run resumable."""

@@ -1,0 +1,103 @@
+"""DeepSpeed's JSON: only how the engine works. What a run trains with belongs to the recipe."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from litebert.train.optimizers import OptimizerConfig
+
+# Keys of DeepSpeed whose owner is the recipe, and where it says them. "auto" means just that, and is let
+# through.
+OWNED = {
+    "train_batch_size": "data.global_batch",
+    "train_micro_batch_size_per_gpu": "data.micro_tokens",
+    "gradient_accumulation_steps": "data.micro_tokens",
+    "gradient_clipping": "optimizer.clip_norm",
+    "optimizer": "optimizer",
+    "scheduler": "schedule",
+    "bf16": "train.precision",
+    "bfloat16": "train.precision",
+    "fp16": "train.precision",
+    "amp": "train.precision",
+    "torch_autocast": "train.precision",
+    "data_types": "train.precision",
+    "steps_per_print": "train.log_every",
+}
+ENGINE = {
+    "activation_checkpointing",
+    "aio",
+    "comms_logger",
+    "communication_data_type",
+    "compile",
+    "flops_profiler",
+    "gradient_predivide_factor",
+    "memory_breakdown",
+    "prescale_gradients",
+    "timers",
+    "wall_clock_breakdown",
+    "zero_optimization",
+}
+
+
+def read_ds_config(path: Path, precision: str) -> dict[str, Any]:
+    """Reads and checks a DeepSpeed configuration.
+
+    Args:
+        path: a JSON file of engine keys.
+        precision: the recipe's, to be checked against the ZeRO stage.
+
+    Returns:
+        the engine keys, without those set to "auto".
+
+    Raises:
+        ValueError: the file cannot be read, or a key in it is unknown or the recipe's; all such keys are
+            named.
+    """
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: not a DeepSpeed JSON file: {error}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: not a DeepSpeed JSON file: it holds no object")
+    problems = []
+    for key, value in content.items():
+        if key in OWNED and value != "auto":
+            problems.append(f"{key} belongs to the recipe: remove it here and set {OWNED[key]} there")
+        elif key not in OWNED and key not in ENGINE:
+            problems.append(f"{key} is not a key that litebert passes on to DeepSpeed: remove it")
+    zero = content.get("zero_optimization", {})
+    if not isinstance(zero, dict) or zero.get("stage", 0) not in (0, 1, 2, 3):
+        problems.append("zero_optimization.stage is not 0, 1, 2 or 3")
+    elif stage_of(content) == 0 and precision == "bf16":
+        problems.append(
+            "zero_optimization.stage 0 keeps no fp32 weights in bf16: use stage 1, 2 or 3, or precision fp32"
+        )
+    if problems:
+        raise ValueError(f"{path}: {'; '.join(problems)}")
+    return {key: value for key, value in content.items() if key in ENGINE}
+
+
+def stage_of(ds_config: dict[str, Any]) -> int:
+    """The ZeRO stage."""
+    return int(ds_config.get("zero_optimization", {}).get("stage", 0))
+
+
+def complete(ds_config: dict[str, Any], optimizer: OptimizerConfig, precision: str) -> dict[str, Any]:
+    """The configuration that DeepSpeed gets: the engine keys, and the recipe's numbers in DeepSpeed's words.
+
+    Batches are counted by the loader, so DeepSpeed is told of one sample and one micro-step. At stage 0 it
+    would clip without saying what the norm was, so there the engine clips by itself.
+    """
+    bf16 = precision == "bf16"
+    return {
+        **ds_config,
+        "train_micro_batch_size_per_gpu": 1,
+        "gradient_accumulation_steps": 1,
+        "gradient_clipping": optimizer.clip_norm if stage_of(ds_config) else 0.0,
+        "bf16": {"enabled": bf16},
+        "data_types": {"grad_accum_dtype": "fp32"},
+        "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,  # offloading keeps the optimizer that is ours
+    }

@@ -1,0 +1,191 @@
+"""The DeepSpeed engine: micro-steps, updates, and its whole state by parameter name, at any ZeRO stage.
+
+Read from DeepSpeed 0.19.8, because it leans on more than the documented interface:
+- gradients are averaged over ranks, and a loss here is already a share of the global mean: hence times world
+  size;
+- hooks are hung on a module's outputs only where those are tensors, tuples, lists or dicts;
+- fp32 weights and moments live in flat partitions, one a parameter group (stages 1, 2) or sub-group (stage
+  3). DeepSpeed leaves the optimizer to make their state in its first step, and links names to it after the
+  first group alone: hence the state is made here, and linked once it is whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from litebert.train.checkpoint import WEIGHTS, Checkpoint
+from litebert.train.ds_config import complete, stage_of
+from litebert.train.optimizers import MOMENTS, OptimizerConfig, build_optimizer
+from litebert.train.world import World
+
+KINDS = (WEIGHTS, *MOMENTS)
+
+
+class _Traversable(nn.Module):
+    """The objective, with its contribution as a tuple, in which DeepSpeed finds the loss."""
+
+    def __init__(self, objective: nn.Module) -> None:
+        super().__init__()
+        self.objective = objective
+
+    def forward(self, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
+        contribution = self.objective(batch)
+        return contribution.loss, contribution.values
+
+
+class Engine:
+    """Trains an objective; knows its parameters by the names the objective gives them."""
+
+    def __init__(
+        self,
+        objective: nn.Module,
+        optimizer: OptimizerConfig,
+        precision: str,
+        ds_config: dict[str, Any],
+        world: World,
+        checkpoint: Checkpoint | None = None,
+    ) -> None:
+        """Builds the engine, with a checkpoint's weights and moments if there is one.
+
+        Args:
+            objective: a module that turns a micro-batch into a ``Contribution``; it is moved to the device.
+            optimizer: the recipe's.
+            precision: "fp32", or "bf16": bf16 weights and gradients, fp32 master weights, moments and
+                accumulation.
+            ds_config: engine keys, from ``read_ds_config``.
+            world: the processes.
+            checkpoint: where to go on from.
+        """
+        import deepspeed  # not before join_world has told it which accelerator there is
+
+        self.world = world
+        self._stage = stage_of(ds_config)
+        self._clip_norm = optimizer.clip_norm
+        objective.to(world.device)
+        self._parameters = {name: p for name, p in objective.named_parameters() if p.requires_grad}
+        if checkpoint:
+            self._load_weights(checkpoint)
+        with contextlib.redirect_stdout(io.StringIO()):  # in bf16 it prints its memory use a dozen times
+            self._engine, *_ = deepspeed.initialize(
+                model=_Traversable(objective),
+                optimizer=build_optimizer(self._parameters.values(), optimizer),
+                config=complete(ds_config, optimizer, precision),
+                dist_init_required=False,
+            )
+        self._make_state(updates=checkpoint.info["updates"] if checkpoint else 0)
+        if checkpoint:
+            self._load_state(checkpoint)
+
+    def backward(self, batch: Any, last: bool) -> dict[str, Tensor]:
+        """Adds a micro-batch's gradient to the step's; returns its values, 0-d shares of the step's means.
+
+        Args:
+            batch: a micro-batch on the device.
+            last: whether it is this rank's last of the step, so that gradients meet over all ranks.
+        """
+        self._engine.set_gradient_accumulation_boundary(last)
+        loss, values = self._engine(batch)
+        self._engine.backward(loss * self.world.size, scale_wrt_gas=False)
+        return values
+
+    def update(self, lr: float) -> Tensor:
+        """Takes the optimizer step at a learning rate; returns the gradient's norm before clipping, 0-d."""
+        for group in self._engine.basic_optimizer.param_groups:
+            group["lr"] = lr
+        if self._stage == 0:
+            norm = torch.nn.utils.clip_grad_norm_(self._parameters.values(), self._clip_norm or torch.inf)
+            self._engine.step()
+        else:
+            self._engine.step()
+            norm = self._engine.get_global_grad_norm()
+        return torch.as_tensor(norm, dtype=torch.float64, device=self.world.device)
+
+    def state(self) -> tuple[dict[str, dict[str, Tensor]], int]:
+        """The whole fp32 state, gathered; collective.
+
+        Returns:
+            on rank 0, CPU tensors by kind ("weights", "exp_avg", "exp_avg_sq") and parameter name, elsewhere
+            empty; and how many updates the optimizer has made.
+        """
+        gathered: dict[str, dict[str, Tensor]] = {kind: {} for kind in KINDS}
+        for name, parameter in self._parameters.items():
+            for kind in KINDS:
+                tensor = self._gather(parameter, kind)
+                if self.world.leads:
+                    gathered[kind][name] = tensor.detach().to("cpu", torch.float32, copy=True).contiguous()
+        some = next(iter(self._engine.basic_optimizer.state.values()))
+        return gathered, int(some["step"].item())
+
+    def _load_weights(self, checkpoint: Checkpoint) -> None:
+        """Before DeepSpeed cuts the parameters up."""
+        weights = checkpoint.tensors(WEIGHTS)
+        if weights.keys() != self._parameters.keys():
+            strange = ", ".join(sorted(weights.keys() ^ self._parameters.keys()))
+            raise ValueError(f"{checkpoint.folder} has not the parameters of this model: {strange}")
+        with torch.no_grad():
+            for name, parameter in self._parameters.items():
+                parameter.copy_(weights[name])
+
+    def _make_state(self, updates: int) -> None:
+        for flat in self._flat_partitions():
+            state = {moment: torch.zeros_like(flat, requires_grad=False) for moment in MOMENTS}
+            state["step"] = torch.tensor(float(updates), device=flat.device)
+            self._engine.basic_optimizer.state[flat] = state
+        if self._stage in (1, 2):
+            self._engine.optimizer._lazy_init_hp_params_optimizer_state()
+
+    def _load_state(self, checkpoint: Checkpoint) -> None:
+        """Master weights too: DeepSpeed made its own from weights already rounded to bf16."""
+        for kind in KINDS:
+            tensors = checkpoint.tensors(kind)
+            for name, parameter in self._parameters.items():
+                self._scatter(parameter, kind, tensors[name])
+
+    def _flat_partitions(self) -> Iterator[Tensor]:
+        """What the optimizer sees as its parameters on this rank."""
+        if self._stage == 3:
+            yield from self._engine.optimizer.fp32_partitioned_groups_flat
+        else:
+            for group in self._engine.basic_optimizer.param_groups:
+                yield from group["params"]
+
+    def _gather(self, parameter: nn.Parameter, kind: str) -> Tensor:
+        from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
+
+        if self._stage == 0:
+            return parameter if kind == WEIGHTS else self._engine.basic_optimizer.state[parameter][kind]
+        if kind == WEIGHTS:
+            return safe_get_full_fp32_param(parameter)
+        return safe_get_full_optimizer_state(parameter, kind)
+
+    def _scatter(self, parameter: nn.Parameter, kind: str, value: Tensor) -> None:
+        from deepspeed import utils
+
+        if self._stage == 0:
+            with torch.no_grad():
+                self._gather(parameter, kind).copy_(value)
+        elif self._stage == 3:
+            # DeepSpeed's setter for a whole parameter fails where the ranks do not divide it; the one for a
+            # slice not.
+            size = parameter.ds_tensor.numel()  # type: ignore[attr-defined]  # what ZeRO-3 left of it here
+            own = _slice(value, size, self.world.rank)
+            if kind == WEIGHTS:
+                utils.safe_set_local_fp32_param(parameter, own)
+            else:
+                utils.safe_set_local_optimizer_state(parameter, own, kind)
+        elif kind == WEIGHTS:
+            utils.safe_set_full_fp32_param(parameter, value)
+        else:
+            utils.safe_set_full_optimizer_state(parameter, value, kind)
+
+
+def _slice(value: Tensor, size: int, rank: int) -> Tensor:
+    """A rank's slice of a tensor laid flat and padded with zeros until the slices are equal."""
+    own = value.flatten()[rank * size : (rank + 1) * size]
+    return nn.functional.pad(own, (0, size - own.numel()))

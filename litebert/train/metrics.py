@@ -1,0 +1,175 @@
+"""What a run shows of itself: metrics.jsonl, TensorBoard, and a line on the terminal.
+
+Values are summed on the device, in fp64, and come to the host only when a line is written; each line is the
+mean over all steps since the one before. A checkpoint carries the sums begun since the last line, so that the
+line after a resume is the one that an uninterrupted run would have written.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from litebert.train.run import write
+from litebert.train.world import World
+
+SHOWN = {
+    "loss": ".4f",
+    "mlm": ".4f",
+    "sop": ".4f",
+    "mlm_accuracy": ".3f",
+    "sop_accuracy": ".3f",
+    "grad_norm": ".2f",
+}
+
+
+class Metrics:
+    """The sums since the last line, and on rank 0 the files they go to."""
+
+    def __init__(self, run: Path, world: World, start: int, steps: int, begun: Mapping[str, Any] | None) -> None:
+        """Cuts the files of the run back to the step that it resumes from.
+
+        Args:
+            run: the run folder.
+            world: every rank has its own ``Metrics`` and calls ``add``, ``log`` and ``begun`` alike.
+            start: optimizer steps already done.
+            steps: optimizer steps of the whole run.
+            begun: what ``begun`` returned for the checkpoint, or None.
+        """
+        self._world = world
+        begun = begun or {"steps": 0, "sums": {}}
+        self._names: list[str] = list(begun["sums"])
+        self._counted: int = begun["steps"]
+        sums = [value if world.leads else 0.0 for value in begun["sums"].values()]
+        self._sums = torch.tensor(sums, dtype=torch.float64, device=world.device)
+        self._tokens, self._stall, self._since = 0, 0.0, time.monotonic()
+        self._lines = _Lines(run, start, steps) if world.leads else None
+
+    def add(self, shares: Mapping[str, Tensor], tokens: int) -> None:
+        """Counts one optimizer step.
+
+        Args:
+            shares: 0-d tensors on the device, this rank's shares: over all ranks they sum to the step's
+                values.
+            tokens: tokens of the step over all ranks.
+        """
+        vector = torch.stack([share.double() for share in shares.values()])
+        if not self._names:
+            self._names, self._sums = list(shares), torch.zeros_like(vector)
+        self._sums += vector
+        self._counted += 1
+        self._tokens += tokens
+
+    def begun(self) -> dict[str, Any]:
+        """The sums since the last line, for a checkpoint, and the lines before it made durable. Collective.
+
+        Raises:
+            FloatingPointError: a sum is not finite, so the weights can no longer be trusted.
+        """
+        if self._lines:
+            self._lines.sync()
+        return self._totals()
+
+    def log(self, step: int, lr: float) -> None:
+        """Writes a line for the steps since the last one. Collective; waits for the device.
+
+        Args:
+            step: optimizer steps done.
+            lr: the learning rate of the last of them.
+
+        Raises:
+            FloatingPointError: as ``begun``.
+        """
+        begun = self._totals()
+        seconds = max(time.monotonic() - self._since - self._stall, 1e-9)
+        if self._lines:
+            means = {name: total / begun["steps"] for name, total in begun["sums"].items()}
+            line = {"step": step, **means, "lr": lr, "tokens_per_s": self._tokens / seconds}
+            self._lines.write(line | ({"checkpoint_s": self._stall} if self._stall else {}))
+        self._sums.zero_()
+        self._counted, self._tokens, self._stall, self._since = 0, 0, 0.0, time.monotonic()
+
+    def stalled(self, seconds: float) -> None:
+        """Counts time that training stood still: a figure of its own, not charged to tokens per second."""
+        self._stall += seconds
+
+    def tick(self) -> None:
+        """Moves the progress bar by a step."""
+        if self._lines:
+            self._lines.bar.update()
+
+    def say(self, text: str) -> None:
+        """Prints a line on rank 0, clear of the progress bar."""
+        if self._lines:
+            self._lines.say(text)
+
+    def close(self) -> None:
+        """Makes everything written durable."""
+        if self._lines:
+            self._lines.close()
+
+    def _totals(self) -> dict[str, Any]:
+        sums = self._sums.clone()
+        dist.all_reduce(sums)
+        values = dict(zip(self._names, sums.tolist(), strict=True))
+        broken = [name for name, value in values.items() if not math.isfinite(value)]
+        if broken:
+            raise FloatingPointError(
+                f"{', '.join(broken)} not finite in the last {self._counted} steps; the newest checkpoint is "
+                "from before; try a lower optimizer.lr or more schedule.warmup_steps in a new --run"
+            )
+        return {"steps": self._counted, "sums": values}
+
+
+class _Lines:
+    """The files and the terminal of rank 0."""
+
+    def __init__(self, run: Path, start: int, steps: int) -> None:
+        path = run / "metrics.jsonl"
+        write(path, "".join(_lines_up_to(path, start)) if path.exists() else "")
+        self._file = path.open("a", buffering=1)
+        self._tensorboard = SummaryWriter(str(run / "tensorboard"), purge_step=start + 1)
+        self._steps = steps
+        self.bar = tqdm(total=steps, initial=start, unit="step", disable=not sys.stderr.isatty(), dynamic_ncols=True)
+
+    def write(self, line: dict[str, float]) -> None:
+        self._file.write(json.dumps(line) + "\n")
+        for name, value in line.items():
+            if name != "step":
+                self._tensorboard.add_scalar(name, value, line["step"])
+        self._tensorboard.flush()
+        shown = [f"{name} {line[name]:{form}}" for name, form in SHOWN.items() if name in line]
+        self.say(
+            f"step {line['step']}/{self._steps}  {'  '.join(shown)}  lr {line['lr']:.3g}"
+            f"  {line['tokens_per_s']:,.0f} tokens/s"
+        )
+
+    def say(self, text: str) -> None:
+        self.bar.write(text, file=sys.stdout)
+        sys.stdout.flush()
+
+    def sync(self) -> None:
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        self.bar.close()
+        self._tensorboard.close()
+        self._file.close()
+
+
+def _lines_up_to(path: Path, step: int) -> list[str]:
+    """The lines of a metrics.jsonl that belong to the first steps; a kill may have torn the last one."""
+    whole = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+    return [line for line in whole if json.loads(line)["step"] <= step]

@@ -1,0 +1,130 @@
+"""A run folder: what lies in it, and what makes a continuation the same run.
+
+RUN/run.json  recipe.yaml  tokenizer/  ledger.jsonl  metrics.jsonl  tensorboard/  checkpoints/  done.json
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import platform
+import shutil
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from litebert.recipe import Recipe, fixed
+from litebert.train.checkpoint import Checkpoint, folder_of, latest, read
+from litebert.train.world import World
+
+PACKAGES = ("torch", "deepspeed", "numpy", "safetensors")
+
+
+@dataclasses.dataclass(frozen=True)
+class RunFolder:
+    """A run folder, and the run that wants it.
+
+    Attributes:
+        path: where it lies.
+        fingerprints: of what the run reads, by name: data and tokenizer.
+        recipe: of the run.
+    """
+
+    path: Path
+    fingerprints: Mapping[str, str]
+    recipe: Recipe
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What run.json and every checkpoint say of the run."""
+        return {"fingerprints": dict(self.fingerprints), "recipe": self.recipe.to_dict()}
+
+    def check(self) -> None:
+        """Changes nothing.
+
+        Raises:
+            ValueError: the folder holds something that is not this run.
+        """
+        if not self.path.exists():
+            return
+        if not self.path.is_dir():
+            raise ValueError(f"{self.path} is a file: choose another --run")
+        record = self.path / "run.json"
+        if record.exists():
+            self.match(json.loads(record.read_text()), self.path)
+        elif any(entry.suffix != ".tmp" for entry in self.path.iterdir()):
+            raise ValueError(f"{self.path} holds something that is no run of litebert: choose another --run")
+
+    def match(self, record: Mapping[str, Any], where: Path) -> None:
+        """Compares what was recorded with this run.
+
+        Raises:
+            ValueError: they are different runs; each differing key is listed with both values.
+        """
+        was, now = _identity(record), _identity(self.record)
+        differing = [
+            f"{key} was {was.get(key)}, now {now.get(key)}"
+            for key in sorted(was.keys() | now.keys())
+            if was.get(key) != now.get(key)
+        ]
+        if differing:
+            raise ValueError(
+                f"{where} is of another run: {'; '.join(differing)}; go back to that, or choose another --run"
+            )
+
+    def resume(self, world: World) -> Checkpoint | None:
+        """The newest sound checkpoint, the same on every rank; None where there is none yet. Collective.
+
+        Raises:
+            ValueError: the checkpoint is of another run, or of a step behind which this one is to end.
+        """
+        found = latest(self.path) if world.leads else None
+        step = world.broadcast(found.step if found else 0)
+        if step == 0:
+            return None
+        checkpoint = found or read(folder_of(self.path, step))
+        self.match(checkpoint.info, checkpoint.folder)
+        if step > self.recipe.train.steps:
+            raise ValueError(f"{self.path} is at step {step} already: raise train.steps, or choose another --run")
+        return checkpoint
+
+    def prepare(self, tokenizer: Path) -> None:
+        """Makes the folder this run's, or refreshes what a continuation may change. A kill does no harm.
+
+        Args:
+            tokenizer: the folder that is copied.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        record = self.path / "run.json"
+        if not record.exists():
+            versions = {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
+            write(record, json.dumps(self.record | {"versions": versions}, indent=1))
+        write(self.path / "recipe.yaml", self.recipe.to_yaml())
+        copied = self.path / "tokenizer"
+        if not copied.exists():
+            aside = copied.with_suffix(".tmp")
+            shutil.rmtree(aside, ignore_errors=True)
+            shutil.copytree(tokenizer, aside)
+            aside.rename(copied)
+        (self.path / "done.json").unlink(missing_ok=True)
+
+    def finish(self) -> None:
+        """Records that all steps are done."""
+        write(self.path / "done.json", json.dumps({"step": self.recipe.train.steps}))
+
+
+def write(path: Path, text: str) -> None:
+    """Replaces a file by a text in one rename, durably."""
+    aside = path.with_name(f"{path.name}.tmp")
+    with aside.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    aside.replace(path)
+
+
+def _identity(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What must stay the same for a run to be the same run, by dotted key."""
+    return {**record["fingerprints"], **fixed(record["recipe"])}

@@ -1,0 +1,49 @@
+"""The model of a run, as its newest checkpoint has it."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from data_tools.text.tokenizer import Tokenizer
+from litebert.model.heads import PretrainingModel
+from litebert.recipe import Recipe
+from litebert.train.checkpoint import latest, read_weights
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """A trained model with what belongs to it.
+
+    Attributes:
+        model: fp32, on the CPU, in evaluation mode.
+        tokenizer: that its ids are of.
+        step: optimizer steps it was trained for.
+        recipe: how.
+    """
+
+    model: PretrainingModel
+    tokenizer: Tokenizer
+    step: int
+    recipe: Recipe
+
+
+def load_trained(run: Path) -> Trained:
+    """Load a run's newest checkpoint. Raises ValueError where the folder is no run or has none that is whole."""
+    if not (run / "run.json").is_file():
+        raise ValueError(
+            f"{run}: not a run folder (no run.json); train one: deepspeed launcher/pretrain.py --run {run}"
+        )
+    checkpoint = latest(run)
+    if checkpoint is None:
+        raise ValueError(f"{run}: no whole checkpoint in it yet; let it train until it has saved one")
+    tokenizer = Tokenizer.load(run / "tokenizer")
+    expected = checkpoint.info["fingerprints"]["tokenizer"]
+    if tokenizer.fingerprint != expected:
+        raise ValueError(
+            f"{run}: tokenizer/ is {tokenizer.fingerprint[:12]}, its checkpoint was made with {expected[:12]}"
+        )
+    recipe = Recipe.from_dict(checkpoint.info["recipe"])
+    model = PretrainingModel(recipe.model_config(tokenizer.vocab_size))
+    model.load_state_dict(read_weights(checkpoint.folder))
+    return Trained(model.eval(), tokenizer, checkpoint.step, recipe)

@@ -1,0 +1,232 @@
+"""From files to shards: the same bytes from any number of workers, read by stock tools, refused when wrong."""
+
+import dataclasses
+import gzip
+import json
+import lzma
+import subprocess
+import sys
+import tarfile
+
+import numpy as np
+import pytest
+import webdataset
+from backports import zstd
+from transformers import AutoTokenizer
+
+from data_tools.build import build
+from data_tools.documents.readers import ReaderConfig, find_files, read_documents
+from data_tools.samples.masks import mask
+from data_tools.samples.preparation import split_of
+from data_tools.shards.manifest import Manifest
+from data_tools.shards.reader import ShardReader
+from data_tools.text.normalization import canonical_paragraphs
+from data_tools.text.tokenizer import CLS, SEP, Tokenizer
+from data_tools.verification import verify
+
+
+def contents(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def all_blocks(folder, split):
+    manifest = Manifest.load(folder)
+    for shard in manifest.splits[split].shards:
+        reader = ShardReader(folder, shard)
+        for number in range(len(shard.samples)):
+            yield reader.read(number, 0)
+
+
+def test_one_and_two_workers_give_the_same_bytes(shards, corpus, tokenizer_folder, build_config, tmp_path, monkeypatch):
+    monkeypatch.setattr("data_tools.build._BATCH_CHARACTERS", 20_000)  # several batches, cut elsewhere
+    build([corpus], tokenizer_folder, tmp_path / "two", build_config, workers=2)
+    assert contents(tmp_path / "two") == contents(shards)
+
+
+def test_stock_tar_and_webdataset_read_the_shards(shards):
+    manifest = Manifest.load(shards)
+    for shard in manifest.splits["train"].shards:
+        listed = subprocess.run(["tar", "-tf", shards / shard.name], capture_output=True, text=True, check=True)
+        assert len(listed.stdout.split()) == len(tarfile.open(shards / shard.name).getnames())
+    paths = [str(shards / shard.name) for shard in manifest.splits["train"].shards]
+    read = list(webdataset.WebDataset(paths, shardshuffle=False).decode())
+    ours = list(all_blocks(shards, "train"))
+    assert len(read) == len(ours) == sum(len(shard.samples) for shard in manifest.splits["train"].shards)
+    for theirs, block in zip(read, ours, strict=True):
+        assert np.array_equal(theirs["ids.npy"], block.samples.ids)
+        assert np.array_equal(theirs["positions.0.npy"], block.masks.positions)
+        assert np.array_equal(theirs["order.npy"], block.samples.order)
+
+
+def test_every_document_is_there_whole_on_one_side(shards, texts, tokenizer, build_config):
+    """The stretches of each split are the documents of that split, tokenized by the exported tokenizer."""
+    fast = AutoTokenizer.from_pretrained(shards / "tokenizer", local_files_only=True)
+    for split in ("train", "heldout"):
+        documents: dict[int, dict[int, list[int]]] = {}
+        for block in all_blocks(shards, split):
+            samples, end = block.samples, 0
+            columns = zip(
+                samples.lengths, samples.first, samples.order, samples.documents, samples.numbers, strict=True
+            )
+            for length, first, order, document, number in columns:
+                ids = samples.ids[end : end + length].tolist()
+                end += length
+                a, b = ids[1 : 1 + first], ids[2 + first : -1]
+                documents.setdefault(document, {})[number] = b + a if order == 1 else a + b
+        found = sorted([token for _, part in sorted(parts.items()) for token in part] for parts in documents.values())
+        expected = []
+        for text in texts:
+            kept = len(canonical_paragraphs(text)) >= build_config.filter.min_characters
+            if kept and split_of(canonical_paragraphs(text), 0.1, build_config.seed) == split:
+                expected.append(fast(text.strip(), add_special_tokens=False)["input_ids"])
+        assert found == sorted(expected)
+
+
+def test_manifest_counts_what_is_there(shards, texts):
+    manifest = Manifest.load(shards)
+    kept = sum(entry.documents for entry in manifest.splits.values())
+    assert manifest.documents_read == len(texts) == kept + sum(manifest.rejected.values())
+    for split, entry in manifest.splits.items():
+        blocks = list(all_blocks(shards, split))
+        ids = np.concatenate([block.samples.ids for block in blocks])
+        assert entry.samples == sum(len(block.samples) for block in blocks)
+        assert entry.tokens == len(ids) and entry.masked == [sum(int(b.masks.counts.sum()) for b in blocks)]
+        unigram = np.bincount(ids, minlength=manifest.vocab_size)
+        unigram[[CLS, SEP]] = 0
+        assert np.array_equal(np.load(shards / f"{split}.unigram.npy"), unigram)
+        lengths = np.concatenate([block.samples.lengths for block in blocks])
+        assert np.array_equal(np.load(shards / f"{split}.lengths.npy"), lengths)
+
+
+def test_stored_masks_are_the_ones_computed_on_the_fly(shards, build_config):
+    for block in all_blocks(shards, "heldout"):
+        again = mask(block.samples, build_config.masks, Manifest.load(shards).vocab_size, build_config.seed, 0)
+        assert np.array_equal(again.positions, block.masks.positions)
+        assert np.array_equal(again.inputs, block.masks.inputs)
+
+
+def test_samples_are_shuffled_over_the_corpus(shards):
+    """A shard's order has nothing to do with the documents': neighbours are of one document no more than by chance."""
+    documents = np.concatenate([block.samples.documents for block in all_blocks(shards, "train")])
+    _, counts = np.unique(documents, return_counts=True)
+    by_chance = (counts * (counts - 1)).sum() / len(documents)
+    neighbours = (documents[1:] == documents[:-1]).sum()
+    assert abs(neighbours - by_chance) < 5 * np.sqrt(by_chance)
+
+
+def test_build_again_finds_it_done_and_another_is_refused(shards, corpus, tokenizer_folder, build_config):
+    before = contents(shards)
+    build([corpus], tokenizer_folder, shards, build_config)
+    with pytest.raises(ValueError, match="holds shards of other text, config or tokenizer"):
+        build([corpus], tokenizer_folder, shards, dataclasses.replace(build_config, seed=2))
+    assert contents(shards) == before
+
+
+def test_verify_names_what_is_damaged(shards, corpus, tokenizer_folder, build_config, tmp_path):
+    folder = tmp_path / "shards"
+    build([corpus], tokenizer_folder, folder, build_config)
+    assert "whole" in verify(folder)
+    damaged = folder / "train-00000.tar"
+    data = bytearray(damaged.read_bytes())
+    data[Manifest.load(folder).splits["train"].shards[0].offsets[1] + 600] ^= 1
+    damaged.write_bytes(data)
+    (folder / "heldout.counts.npy").unlink()
+    with pytest.raises(ValueError, match=r"heldout.counts.npy: missing.*train-00000.tar: its SHA-256"):
+        verify(folder)
+    reader = ShardReader(folder, Manifest.load(folder).splits["train"].shards[0])
+    reader.read(0, 0)
+    with pytest.raises(ValueError, match=r"train-00000.tar, block 1 at byte \d+: damaged"):
+        reader.read(1, 0)
+
+
+def test_documents_are_read_from_every_form(tmp_path):
+    lines = b'{"id": "a", "source": "s", "text": "\xe4\xb8\xad"}\n\n{"text": "\xe5\x9b\xbd"}\n'
+    forms = {
+        "x.jsonl": lines,
+        "x.jsonl.gz": gzip.compress(lines),
+        "x.jsonl.xz": lzma.compress(lines),
+        "x.jsonl.zst": zstd.compress(lines[:20]) + zstd.compress(lines[20:]),
+    }
+    for name, data in forms.items():
+        (tmp_path / name).write_bytes(data)
+        first, second = read_documents([tmp_path / name], ReaderConfig())
+        assert (first.id, first.source, first.text) == ("a", "s", "中")
+        assert (second.id, second.source, second.text) == (f"{name}:3", "x", "国")
+    (tmp_path / "y.txt").write_bytes("\ufeff一\r\n二\n\n \n三".encode())
+    texts = {
+        kind: [document.text for document in read_documents([tmp_path / "y.txt"], ReaderConfig(plain_text=kind))]
+        for kind in ("blank_line", "file", "line")
+    }
+    assert texts == {"blank_line": ["一\n二", "三"], "file": ["一\n二\n三"], "line": ["一", "二", "三"]}
+    (tmp_path / "junk.bin").write_bytes(b"\0")
+    assert [path.name for path in find_files([tmp_path])] == sorted([*forms, "y.txt"])
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "message"),
+    [
+        ("x.jsonl", b'{"text": "a"}\n{"text"\n', "x.jsonl, line 2: not JSON"),
+        ("x.jsonl", b'{"body": "a"}\n', "x.jsonl, line 1: no text in field 'text'"),
+        ("x.txt", b"abc\n\xff\xfe\n", "x.txt, line 2: not UTF-8 text"),
+        ("x.jsonl.gz", gzip.compress(b'{"text": "a"}\n' * 1000)[:40], "x.jsonl.gz: cannot be read"),
+        ("x.jsonl.xz", lzma.compress(b'{"text": "a"}\n' * 1000)[:40], "x.jsonl.xz: cannot be read"),
+        ("x.jsonl.zst", zstd.compress(b'{"text": "a"}\n' * 1000)[:-4], "x.jsonl.zst: cannot be read"),
+        ("x.jsonl.bz2", b"not bzip2", "x.jsonl.bz2: cannot be read"),
+        ("x.pdf", b"", "x.pdf: not a corpus"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_named_with_its_line(tmp_path, name, data, message):
+    path = tmp_path / name
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=message):
+        list(read_documents(find_files([path]), ReaderConfig()))
+
+
+def run(*arguments):
+    return subprocess.run([sys.executable, "-m", "data_tools", *map(str, arguments)], capture_output=True, text=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "no Chinese text"),
+        ("English text only, and nothing else at all.\n" * 50, "rejected: 50 not Chinese"),
+        ("这是一篇没有空行的文章。\n" * 50, "a plain text file is one document unless blank lines part it"),
+    ],
+)
+def test_text_that_will_not_do_is_one_line_and_nothing_is_left(tmp_path, tokenizer_folder, text, message):
+    (tmp_path / "x.txt").write_text(text.replace("all.\n", "all.\n\n"), encoding="utf-8")
+    result = run("build", "--input", tmp_path / "x.txt", "--tokenizer", tokenizer_folder, "--output", tmp_path / "out")
+    assert result.returncode == 2
+    assert message in result.stderr.splitlines()[-1]
+    assert "Traceback" not in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--masks.ratio", "0.2"], "masks.ratio"),
+        (["--masks.rate", "2"], "rate 2.0 is not within 0 and 1"),
+        (["--masks.strategy", "letter"], "strategy"),
+        (["--workers", "0"], "at least one"),
+    ],
+)
+def test_a_wrong_option_is_named(tmp_path, corpus, tokenizer_folder, arguments, message):
+    result = run("build", "--input", corpus, "--tokenizer", tokenizer_folder, "--output", tmp_path / "out", *arguments)
+    assert result.returncode == 2
+    assert message in result.stderr and "Traceback" not in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command_line_makes_a_tokenizer_and_does_not_overwrite_it(tmp_path, corpus):
+    arguments = ("tokenizer", "--input", corpus, "--output", tmp_path / "tokenizer", "--vocab-size", 300)
+    assert run(*arguments).returncode == 0
+    first = Tokenizer.load(tmp_path / "tokenizer").fingerprint
+    again = run(*arguments)
+    assert again.returncode == 2 and "exists" in again.stderr
+    assert Tokenizer.load(tmp_path / "tokenizer").fingerprint == first
+    small = tmp_path / "small.jsonl"
+    small.write_text(json.dumps({"text": "中国人民"}), encoding="utf-8")
+    little = run("tokenizer", "--input", small, "--output", tmp_path / "other", "--vocab-size", 300)
+    assert little.returncode == 2 and "too little for 300 pieces" in little.stderr

@@ -1,0 +1,132 @@
+"""Canonical text, sentences, words; and the tokenizer, beside SentencePiece itself and Hugging Face."""
+
+import itertools
+import sys
+
+import numpy as np
+import pytest
+import sentencepiece
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import AutoTokenizer
+
+from data_tools.text import tokenizer as tokenizer_room
+from data_tools.text.normalization import canonical, canonical_paragraphs
+from data_tools.text.sentences import CLOSERS, TERMINATORS, code_points, sentence_starts
+from data_tools.text.tokenizer import UNK, Tokenizer
+from data_tools.text.words import word_starts
+
+TEXT = st.text(st.one_of(st.characters(), st.sampled_from("中国人。！？”」…，.Ａ1 \n\u3000\u200b\u0301é")), max_size=60)
+
+
+def test_canonical_keeps_chinese_punctuation_and_folds_the_rest():
+    assert canonical("Ｗｏｒｄ　１２％，（中国）！\u200b\ufeff“ＯＫ”") == "word 12%，（中国）！“ok”"
+    assert canonical("cafe\u0301\r\n\t ½") == "café 1⁄2"
+
+
+def test_canonical_is_idempotent_on_every_code_point():
+    for code in range(sys.maxunicode + 1):
+        once = canonical(chr(code))
+        assert canonical(once) == once, hex(code)
+
+
+@given(TEXT)
+def test_canonical_is_idempotent_in_context(text):
+    assert canonical(canonical(text)) == canonical(text)
+    assert canonical(canonical_paragraphs(text).replace("\n", " ")) == canonical_paragraphs(text).replace("\n", " ")
+
+
+def naive_starts(text: str) -> list[bool]:
+    """The sentence rule read aloud, a character at a time."""
+    starts, ended = [], False
+    for place, character in enumerate(text):
+        closes = character in CLOSERS and place > 0
+        stop = character == "." and text[place + 1 : place + 2] in (" ", "\n")
+        terminates = character in TERMINATORS or stop
+        starts.append(place == 0 or character == "\n" or (ended and not terminates and not closes))
+        if character not in CLOSERS:
+            ended = terminates
+    return starts
+
+
+@given(TEXT)
+def test_sentence_starts_follow_the_rule_read_aloud(text):
+    assert sentence_starts(code_points(text)).tolist() == naive_starts(text)
+
+
+def test_sentences_of_a_text():
+    text = "他说：“你好！”我说：好……真的吗？！圆周率是3.14。"
+    begins = [*np.flatnonzero(sentence_starts(code_points(text))), len(text)]
+    sentences = [text[begin:end] for begin, end in itertools.pairwise(begins)]
+    assert sentences == ["他说：“你好！”", "我说：好……", "真的吗？！", "圆周率是3.14。"]
+
+
+def test_words_cover_the_text():
+    starts = word_starts(["我来到北京清华大学", "中文分词"])
+    assert np.flatnonzero(starts).tolist() == [0, 1, 3, 5, 9, 11]
+
+
+def test_pieces_are_where_they_say(tokenizer, texts):
+    canonical_texts = [canonical(text) + " 龘龘𠮷x龘" for text in texts]  # with characters it does not know
+    encoded = tokenizer.encode(canonical_texts)
+    everything = "".join(canonical_texts)
+    ends = [*encoded.starts[1:], len(everything)]
+    for piece, begin, end in zip(encoded.ids, encoded.starts, ends, strict=True):
+        surface = everything[begin:end]
+        if piece == UNK:
+            assert not tokenizer._known[code_points(surface)].any()
+        else:
+            assert surface.replace(" ", "▁") == tokenizer.pieces[piece]
+
+
+def test_ids_equal_plain_sentencepiece_and_hugging_face(tokenizer, tokenizer_folder, texts):
+    plain = sentencepiece.SentencePieceProcessor(model_proto=tokenizer.model)
+    fast = AutoTokenizer.from_pretrained(tokenizer_folder, local_files_only=True)
+    for raw in texts:
+        ids = tokenizer.encode([canonical(raw)]).ids.tolist()
+        assert plain.encode(canonical(raw)) == ids
+        assert fast(raw, add_special_tokens=False)["input_ids"] == ids
+
+
+@settings(max_examples=300, deadline=None)
+@given(text=TEXT)
+def test_ids_equal_hugging_face_on_any_canonical_text(tokenizer, fast, text):
+    canonical_text = canonical(text)
+    assert (
+        fast(canonical_text, add_special_tokens=False)["input_ids"] == tokenizer.encode([canonical_text]).ids.tolist()
+    )
+
+
+@pytest.fixture(scope="module")
+def fast(tokenizer_folder):
+    return AutoTokenizer.from_pretrained(tokenizer_folder, local_files_only=True)
+
+
+def test_any_stretch_between_pieces_is_tokenized_as_it_was_in_its_document(tokenizer, texts):
+    rng = np.random.default_rng(1)
+    for text in map(canonical, texts[:60]):
+        encoded = tokenizer.encode([text])
+        begin, end = sorted(rng.integers(0, len(encoded.ids), 2))
+        stretch = text[encoded.starts[begin] : encoded.starts[end]]
+        assert tokenizer.encode([stretch]).ids.tolist() == encoded.ids[begin:end].tolist()
+
+
+def test_long_texts_are_cut_without_a_trace(tokenizer, texts, monkeypatch):
+    text = canonical("".join(texts[:20]).replace("\n", ""))
+    whole = tokenizer.encode([text]).ids.tolist()
+    monkeypatch.setattr(tokenizer_room, "CHUNK_CHARACTERS", 300)
+    assert len(tokenizer._chunks(text)) > 10
+    assert tokenizer.encode([text]).ids.tolist() == whole
+    assert "".join(tokenizer.parts(text)) == text
+
+
+def test_a_text_without_a_safe_cut_becomes_parts_of_bounded_length(tokenizer):
+    text = "中" * 30_000 + "国。人"
+    parts = tokenizer.parts(text)
+    assert "".join(parts) == text
+    assert max(map(len, parts)) <= tokenizer_room.CHUNK_CHARACTERS
+
+
+def test_a_model_that_is_not_ours_is_refused():
+    with pytest.raises(ValueError, match=r"x\.model is not a SentencePiece model"):
+        Tokenizer(b"nothing of the kind", "x.model")

@@ -1,0 +1,185 @@
+"""What training computes does not depend on ZeRO stage, world size, or where it was interrupted."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from litebert.data.loader import Loader
+from litebert.data.split import Split
+from litebert.objectives import PretrainingObjective
+from litebert.recipe import parse_command
+from litebert.train.checkpoint import read_weights
+from litebert.train.initial import initial_model
+from tests.distributed.bench import STEPS, Bench
+
+pytestmark = pytest.mark.distributed
+
+STAGES = (0, 1, 2, 3)
+HALF = STEPS // 2
+NO_DROPOUT = ("--model.dropout", "0")
+
+
+def job(bench: Bench, run: str, *overrides: str, stage: int = 1, stop_after: int | None = None) -> dict[str, Any]:
+    return {"arguments": bench.arguments(run, *overrides, stage=stage), "stop_after": stop_after}
+
+
+@pytest.fixture(scope="module")
+def two_ranks(bench: Bench) -> list[int | str]:
+    """At every stage a run to the end, and one that stops half-way and is started again; then three more."""
+    jobs = []
+    for stage in STAGES:
+        jobs += [
+            job(bench, f"whole{stage}", stage=stage),
+            job(bench, f"halves{stage}", stage=stage, stop_after=HALF),
+            job(bench, f"halves{stage}", stage=stage),
+        ]
+    jobs += [
+        job(bench, "two_ranks", *NO_DROPOUT, stage=2),
+        job(bench, "elastic", *NO_DROPOUT, stage=1, stop_after=7),
+        job(bench, "damaged", *NO_DROPOUT, "--train.checkpoint_every", "5", stop_after=HALF),
+    ]
+    return bench.group(2, jobs)[0]
+
+
+@pytest.fixture(scope="module")
+def one_rank(bench: Bench, two_ranks: list[int | str]) -> tuple[list[int | str], str]:
+    """A run by itself; what two ranks began, gone on with; commands that must be refused."""
+    damaged = bench.run("damaged") / "checkpoints" / "step-00000010" / "exp_avg.safetensors"
+    content = bytearray(damaged.read_bytes())
+    content[-7] ^= 1
+    damaged.write_bytes(content)
+    (bench.run("foreign")).mkdir()
+    (bench.run("foreign") / "thesis.txt").write_text("do not touch")
+    jobs = [
+        job(bench, "one_rank", *NO_DROPOUT, stage=0),
+        job(bench, "elastic", *NO_DROPOUT, stage=3, stop_after=7),
+        job(bench, "damaged", *NO_DROPOUT),
+        job(bench, "whole1", "--optimizer.lr", "1e-4", "--model.hidden_size", "66", "--train.log_every", "3"),
+        job(bench, "whole1", "--train.steps", "19"),
+        job(bench, "foreign"),
+        job(bench, "one_rank", *NO_DROPOUT, stage=0),
+        job(bench, "short", "--data.micro_tokens", "100", "--model.max_positions", "90"),
+    ]
+    return bench.group(1, jobs)
+
+
+@pytest.fixture(scope="module")
+def three_ranks(bench: Bench, one_rank: tuple[list[int | str], str]) -> list[int | str]:
+    """The last third of what one and two ranks began."""
+    return bench.group(3, [job(bench, "elastic", *NO_DROPOUT, stage=3)])[0]
+
+
+def test_runs_end_as_they_should(two_ranks: list[int | str]) -> None:
+    assert two_ranks == [0, 85, 0] * len(STAGES) + [0, 85, 85]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_an_interrupted_run_is_the_whole_run_bit_for_bit(bench: Bench, two_ranks: Any, stage: int) -> None:
+    assert bench.metrics(f"halves{stage}") == bench.metrics(f"whole{stage}")
+    assert bench.hashes(f"halves{stage}") == bench.hashes(f"whole{stage}")
+    ledgers = [(bench.run(f"{run}{stage}") / "ledger.jsonl").read_text() for run in ("halves", "whole")]
+    assert ledgers[0] == ledgers[1]
+    assert ledgers[0].count("\n") == STEPS
+
+
+@pytest.mark.parametrize("stage", STAGES[1:])
+def test_stages_agree(bench: Bench, two_ranks: Any, stage: int) -> None:
+    np.testing.assert_allclose(bench.losses(f"whole{stage}"), bench.losses("whole0"), rtol=0, atol=1e-6)
+
+
+def test_world_sizes_agree(bench: Bench, one_rank: Any) -> None:
+    np.testing.assert_allclose(bench.losses("two_ranks"), bench.losses("one_rank"), rtol=0, atol=1e-5)
+
+
+def test_a_run_moves_between_world_sizes_and_stages(bench: Bench, one_rank: Any, three_ranks: Any) -> None:
+    """7 steps on 2 ranks at stage 1, 7 on 1 rank at stage 3, 6 on 3 ranks at stage 3."""
+    assert one_rank[0][1] == 85
+    assert three_ranks == [0]
+    np.testing.assert_allclose(bench.losses("elastic"), bench.losses("one_rank"), rtol=0, atol=1e-5)
+    moved, whole = (weights(bench, run) for run in ("elastic", "one_rank"))
+    for name in whole:
+        torch.testing.assert_close(moved[name], whole[name], rtol=0, atol=2e-4, msg=name)
+
+
+def test_training_is_what_plain_torch_computes(bench: Bench, two_ranks: Any) -> None:
+    """Against torch's AdamW and clipping on whole global batches, with neither DeepSpeed nor ranks."""
+    losses, model = plain_training(bench.arguments("plain", *NO_DROPOUT))
+    np.testing.assert_allclose(bench.losses("two_ranks"), losses, rtol=0, atol=1e-5)
+    trained = weights(bench, "two_ranks")
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(trained[name], parameter.data, rtol=0, atol=2e-4, msg=name)
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_taken(bench: Bench, one_rank: Any) -> None:
+    outcomes, log = one_rank
+    assert outcomes[2] == 0
+    (line,) = [line for line in log.splitlines() if "damaged" in line and "skipping" in line]
+    assert "step-00000010/exp_avg.safetensors" in line
+    np.testing.assert_allclose(bench.losses("damaged"), bench.losses("one_rank"), rtol=0, atol=1e-5)
+    steps = [line["step"] for line in bench.metrics("damaged")]
+    assert steps == list(range(1, STEPS + 1))
+
+
+def test_another_recipe_is_refused_with_every_difference(bench: Bench, one_rank: Any) -> None:
+    message = one_rank[0][3]
+    assert "\n" not in message
+    assert "optimizer.lr was 0.003, now 0.0001" in message
+    assert "model.hidden_size was 63, now 66" in message
+    assert "log_every" not in message  # may change
+    assert "raise train.steps" in one_rank[0][4]
+
+
+def test_a_folder_with_something_else_is_refused_untouched(bench: Bench, one_rank: Any) -> None:
+    assert "choose another --run" in one_rank[0][5]
+    assert [path.name for path in bench.run("foreign").iterdir()] == ["thesis.txt"]
+
+
+def test_a_finished_run_has_nothing_left_to_do(bench: Bench, one_rank: Any) -> None:
+    assert one_rank[0][6] == 0
+    assert (bench.run("one_rank") / "done.json").exists()
+    assert len(bench.metrics("one_rank")) == STEPS
+
+
+def test_a_recipe_too_short_for_the_data_is_refused(bench: Bench, one_rank: Any) -> None:
+    message = one_rank[0][7]
+    assert "data.micro_tokens 100" in message and "model.max_positions 90" in message
+    assert not bench.run("short").exists()
+
+
+def weights(bench: Bench, run: str) -> dict[str, torch.Tensor]:
+    return read_weights(bench.run(run) / "checkpoints" / f"step-{STEPS:08d}")
+
+
+def plain_training(arguments: list[str]) -> tuple[list[float], torch.nn.Module]:
+    torch.set_num_threads(1)
+    command = parse_command(arguments, "")
+    recipe, split = command.recipe, Split(Path(command.data), "train")
+    model = initial_model(recipe, split)
+    objective = PretrainingObjective(model, recipe.objective)
+    vectors = [p for p in model.parameters() if p.ndim == 1]
+    matrices = [p for p in model.parameters() if p.ndim > 1]
+    optimizer = torch.optim.AdamW(
+        [{"params": matrices, "weight_decay": 0.01}, {"params": vectors, "weight_decay": 0.0}],
+        eps=recipe.optimizer.eps,
+    )
+    whole = copy.copy(recipe.data)
+    object.__setattr__(whole, "micro_tokens", 1_000_000)
+    losses = []
+    for step in Loader(split, whole, 0, 1, 0, STEPS):
+        (batch,) = step.micro_batches
+        contribution = objective(batch)
+        contribution.loss.backward()
+        losses.append(contribution.loss.item())
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        warm, left = (step.number + 1) / 5, (STEPS - step.number) / (STEPS - 5)
+        for group in optimizer.param_groups:
+            group["lr"] = 3e-3 * min(1.0, warm, left)
+        optimizer.step()
+        optimizer.zero_grad()
+    return losses, model

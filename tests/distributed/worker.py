@@ -1,0 +1,52 @@
+"""One rank of a test: runs several pretraining commands in turn in one process group, which is costly to
+start.
+
+    python worker.py JOBS RESULTS      with RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT in the
+    environment
+
+JOBS is a JSON list of {"arguments": [...], "stop_after": step or null}; rank 0 writes a list of outcomes to
+RESULTS: an exit code, or the text of the error that was raised.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+from launcher.pretrain import pretrain
+from litebert.recipe import parse_command
+from litebert.train.world import StopRequest, World, join_world
+
+
+class StopAfter(StopRequest):
+    """A request to stop that comes true after a number of steps."""
+
+    def __init__(self, world: World, steps: int | None) -> None:
+        super().__init__(world)
+        self._left = steps
+
+    def agreed(self) -> bool:
+        if self._left is not None:
+            self._left -= 1
+        return self._left == 0
+
+
+def outcome(job: dict, world: World) -> int | str:
+    """Runs one job."""
+    try:
+        with StopAfter(world, job.get("stop_after")) as stop:
+            return pretrain(parse_command(job["arguments"], "test"), world, stop)
+    except ValueError as error:
+        return str(error)
+
+
+if __name__ == "__main__":
+    world = join_world()
+    outcomes = [outcome(job, world) for job in json.loads(Path(sys.argv[1]).read_text())]
+    world.barrier()
+    if world.leads:
+        Path(sys.argv[2]).write_text(json.dumps(outcomes))
+    sys.stdout.flush()
+    os._exit(0)
