@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from cpuinfo import get_cpu_info
+
 from litebert.demo.stages import OUTPUT, REPOSITORY, Stage, Stages
 from litebert.demo.summary import megabytes, read, summarize
 
@@ -22,6 +24,8 @@ DATA_TOOLS = REPOSITORY / "data_tools" / "__main__.py"
 PYTHON = sys.executable
 CORES = len(os.sched_getaffinity(0))
 VOCAB_SIZE = 8000
+HELDOUT_SHARE = "0.05"  # enough pairs for an interval of a few per cent
+MASK_COPIES = "2"  # the training is about two epochs long, and a second look at the same masks teaches less
 
 
 def plan(folder: Path, corpus: Sequence[Path]) -> list[Stage]:
@@ -30,7 +34,7 @@ def plan(folder: Path, corpus: Sequence[Path]) -> list[Stage]:
     tokenizer, shards, train, export = (folder / part for part in ("tokenizer", "shards", "train", "export"))
     recipe = LAUNCHER / "recipes" / "albert_demo.yaml"
     pretrain, evaluate, export_ = (LAUNCHER / f"{verb}.py" for verb in ("pretrain", "evaluate", "export"))
-    deepspeed, environment = distribution()
+    deepspeed, environment, precision = distribution()
     offline = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "TRANSFORMERS_VERBOSITY": "error"}
     own_text = Stage(
         "corpus",
@@ -51,14 +55,25 @@ def plan(folder: Path, corpus: Sequence[Path]) -> list[Stage]:
             "shards",
             (PYTHON, "-m", "data_tools", "build", "--workers", str(CORES)),
             DATA_TOOLS,
-            ("--input", *text, "--tokenizer", tokenizer, "--output", OUTPUT),
+            (
+                "--input",
+                *text,
+                "--tokenizer",
+                tokenizer,
+                "--output",
+                OUTPUT,
+                "--shards.heldout_share",
+                HELDOUT_SHARE,
+                "--masks.copies",
+                MASK_COPIES,
+            ),
             lambda made: (read(made / "manifest.json")["documents_read"], "documents"),
         ),
         Stage(
             "train",
             (*deepspeed, str(pretrain)),
             pretrain,
-            ("--config", recipe, "--data", shards, "--run", OUTPUT),
+            ("--config", recipe, "--data", shards, "--run", OUTPUT, "--train.precision", precision),
             lambda made: (read(made / "done.json")["step"], "steps"),
             "done.json",
             environment,
@@ -90,15 +105,17 @@ def plan(folder: Path, corpus: Sequence[Path]) -> list[Stage]:
     return stages if corpus else [own_text, *stages]
 
 
-def distribution() -> tuple[tuple[str, ...], dict[str, str]]:
-    """How DeepSpeed is started here, and with what environment: on every GPU, else on two CPU processes."""
+def distribution() -> tuple[tuple[str, ...], dict[str, str], str]:
+    """How DeepSpeed is started here, with what environment and precision: on every GPU, else on two CPU processes."""
     deepspeed = (str(Path(PYTHON).with_name("deepspeed")), "--log_level", "critical")
     if shutil.which("nvidia-smi"):
         count = "import torch; print(torch.cuda.device_count())"
         if int(subprocess.run([PYTHON, "-c", count], stdout=subprocess.PIPE, text=True, check=True).stdout):
-            return deepspeed, {}
+            return deepspeed, {}, "bf16"
     threads = str(max(1, CORES // 2))
-    return (*deepspeed, "--num_gpus", "2"), {"DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": threads}
+    # Without instructions for it a CPU emulates bf16, slower than fp32.
+    precision = "bf16" if {"avx512_bf16", "amx_bf16"} & set(get_cpu_info().get("flags", [])) else "fp32"
+    return (*deepspeed, "--num_gpus", "2"), {"DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": threads}, precision
 
 
 def run_folder(corpus: Sequence[Path]) -> Path:

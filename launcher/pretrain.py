@@ -43,10 +43,12 @@ def pretrain(command: Command, world: World, stop: StopRequest) -> int:
     folder = RunFolder(command.run, fingerprints, recipe)
     folder.check()
     checkpoint = folder.resume(world)
-    if checkpoint and checkpoint.step == recipe.train.steps:
+    start = checkpoint.step if checkpoint else 0
+    loader = Loader(split, recipe.data, world.rank, world.size, start, recipe.train.steps)
+    if start == recipe.train.steps:
         if world.leads:
             folder.finish()
-            print(f"{folder.path}: all {checkpoint.step} steps are done")
+            print(f"{folder.path}: all {start} steps are done")
         return DONE
     if world.leads:
         folder.prepare(command.data / "tokenizer")
@@ -55,9 +57,7 @@ def pretrain(command: Command, world: World, stop: StopRequest) -> int:
         print(summary(recipe, split, model.parameter_count(), stage_of(ds_config), world), flush=True)
     objective = PretrainingObjective(model, recipe.objective)
     engine = Engine(objective, recipe.optimizer, recipe.train.precision, ds_config, world, checkpoint)
-    training = Training(engine, folder, checkpoint)
-    loader = Loader(split, recipe.data, world.rank, world.size, training.start, recipe.train.steps)
-    return training.run(loader, stop)
+    return Training(engine, folder, checkpoint).run(loader, stop)
 
 
 def summary(recipe: Recipe, split: Split, parameters: int, stage: int, world: World) -> str:

@@ -52,6 +52,7 @@ class TrainConfig:
         keep_checkpoints: how many of the newest checkpoints stay.
         output_bias: what the bias of the masked-word head starts from: the log unigram probabilities of the
             training text, which saves learning them, or zero.
+        positions: what the position embeddings start from: sinusoids, in which neighbours are alike, or noise.
     """
 
     steps: int = 1000
@@ -62,6 +63,7 @@ class TrainConfig:
     checkpoint_every: int = 100
     keep_checkpoints: int = 2
     output_bias: Literal["unigram", "zero"] = "unigram"
+    positions: Literal["sinusoidal", "random"] = "sinusoidal"
 
     def __post_init__(self) -> None:
         counts = ("steps", "log_every", "checkpoint_every", "keep_checkpoints")
@@ -177,16 +179,20 @@ def parse_command(argv: Sequence[str], description: str) -> Command:
     """
     own = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     own.add_argument("--data", type=Path)  # jsonargparse would take it for the section of that name
-    shards, rest = _attempt("command line", lambda: own.parse_known_args(argv))
-    source = _check_file(rest)
-    dotted = [argument[2:].split("=")[0] for argument in rest if argument.startswith("--") and "." in argument]
+    own.add_argument("--config", type=Path)
+    files, overrides = _attempt("command line", lambda: own.parse_known_args(argv))
+    arguments = list(overrides)
+    if files.config:
+        _check_file(files.config)
+        arguments = ["--config", str(files.config), *overrides]
+    dotted = [flag[2:].split("=")[0] for flag in overrides if flag.startswith("--") and "." in flag]
     _refuse_unknown(dotted, "command line")
-    parsed = _attempt("command line", lambda: _parser(description).parse_args(rest))
-    parsed = _parser(description, parsed.model.preset).parse_args(rest)
-    missing = [flag for flag, value in {"--data": shards.data, "--run": parsed.run}.items() if value is None]
+    parsed = _attempt("command line", lambda: _parser(description).parse_args(arguments))
+    parsed = _parser(description, parsed.model.preset).parse_args(arguments)
+    missing = [flag for flag, value in {"--data": files.data, "--run": parsed.run}.items() if value is None]
     if missing:
         raise ValueError(f"{' and '.join(missing)} missing: say where the shards are, and where the run is to go")
-    return Command(_build(parsed, source), shards.data, Path(parsed.run))
+    return Command(_build(parsed, str(files.config or "command line")), files.data, Path(parsed.run))
 
 
 def _parser(description: str, preset: str = DEFAULT_PRESET) -> ArgumentParser:
@@ -216,13 +222,8 @@ def _parser(description: str, preset: str = DEFAULT_PRESET) -> ArgumentParser:
     return parser
 
 
-def _check_file(arguments: Sequence[str]) -> str:
-    """Reads ``--config`` by itself, so that its errors name it; returns what to blame for wrong values."""
-    own = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    own.add_argument("--config", type=Path)
-    path = _attempt("command line", lambda: own.parse_known_args(arguments))[0].config
-    if path is None:
-        return "command line"
+def _check_file(path: Path) -> None:
+    """Reads a recipe's file by itself, so that its errors name it."""
     try:
         content = yaml.safe_load(path.read_text()) or {}
     except (OSError, yaml.YAMLError) as error:
@@ -231,7 +232,6 @@ def _check_file(arguments: Sequence[str]) -> str:
         raise ValueError(f"{path}: not a recipe: it should be keys by section")
     _refuse_unknown(_flat(content), str(path))
     _attempt(str(path), lambda: _parser("").parse_args(["--config", str(path)]))
-    return str(path)
 
 
 def _refuse_unknown(keys: Iterable[str], source: str) -> None:

@@ -78,7 +78,7 @@ def assemble(
     begins = range(0, len(samples), config.samples_per_block)
     counts: list[npt.NDArray] = []
     checksums: list[int] = []
-    with tar.ShardWriter(path) as writer:
+    with tar.written(path) as writer:
         for block, begin in enumerate(begins):
             part = samples.take(np.arange(begin, min(begin + config.samples_per_block, len(samples))))
             copies = [mask(part, masks, vocab_size, seed, copy) for copy in range(masks.copies)]

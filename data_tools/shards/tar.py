@@ -2,36 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import os
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
 
 _RECORD = 512
 
 
 class ShardWriter:
-    """Writes blocks into a tar that holds nothing but them: no times, no owners, keys in the order given."""
+    """Appends blocks to a tar. Made by ``written``."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._stream = path.open("wb")  # noqa: SIM115 - closed by __exit__
-        self._tar = tarfile.open(fileobj=self._stream, mode="w", format=tarfile.USTAR_FORMAT)
+    def __init__(self, archive: tarfile.TarFile) -> None:
+        self._tar = archive
         self.offsets: list[int] = []
-
-    def __enter__(self) -> ShardWriter:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._tar.close()
-        self._stream.flush()
-        os.fsync(self._stream.fileno())
-        self._stream.close()
 
     def write(self, key: str, members: Mapping[str, bytes]) -> None:
         """Append a block: member ``suffix`` becomes the file ``key.suffix``."""
@@ -45,6 +32,16 @@ class ShardWriter:
     def end(self) -> int:
         """Where the last block ends, in bytes."""
         return self._tar.offset
+
+
+@contextlib.contextmanager
+def written(path: Path) -> Iterator[ShardWriter]:
+    """A new tar that holds nothing but blocks: no times, no owners, members in the order given; on disk at the end."""
+    with path.open("wb") as stream:
+        with tarfile.open(fileobj=stream, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+            yield ShardWriter(archive)
+        stream.flush()
+        os.fsync(stream.fileno())
 
 
 def members(block: bytes) -> dict[str, memoryview]:

@@ -15,11 +15,12 @@ from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tok
 from data_tools.text.tokenizer import CLS, MODEL_FILE, SEP, SPACE, SPECIAL_TOKENS, UNK, Tokenizer
 
 
-def save_tokenizer(tokenizer: Tokenizer, folder: Path, max_length: int = 512) -> None:
+def save_tokenizer(tokenizer: Tokenizer, folder: Path, max_length: int = 512, token_types: bool = True) -> None:
     """Write ``tokenizer.model``, ``tokenizer.json`` and ``tokenizer_config.json`` into a folder.
 
     Args:
         max_length: the longest input, in tokens, of the models it is meant for.
+        token_types: whether those models tell segments apart, so that the tokenizer must.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MODEL_FILE).write_bytes(tokenizer.model)
@@ -33,6 +34,7 @@ def save_tokenizer(tokenizer: Tokenizer, folder: Path, max_length: int = 512) ->
         "cls_token": cls,
         "sep_token": sep,
         "mask_token": mask,
+        "model_input_names": ["input_ids", *["token_type_ids"] * token_types, "attention_mask"],
         "clean_up_tokenization_spaces": False,
     }
     (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")

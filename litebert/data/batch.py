@@ -8,7 +8,6 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from data_tools.samples.columns import ranges
 from data_tools.shards.blocks import Block
 from litebert.model.attention import Packing
 
@@ -95,9 +94,8 @@ def micro_batch(block: Block, counts: Counts) -> MicroBatch:
     ids = samples.ids.astype(np.int64)
     labels = ids[masked]
     ids[masked] = masks.inputs
-    types = np.zeros(len(ids), np.int64)
-    first = samples.first + 2
-    types[ranges(begins + first, samples.lengths - first)] = 1
+    of_type_0 = samples.first + 2  # [CLS] A [SEP]
+    types = np.repeat(np.arange(2 * len(begins)) % 2, np.stack([of_type_0, samples.lengths - of_type_0], 1).ravel())
     return MicroBatch(
         ids=torch.from_numpy(ids),
         token_types=torch.from_numpy(types),

@@ -7,7 +7,7 @@ import functools
 import itertools
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 
 import torch
 
@@ -35,18 +35,18 @@ class Loader:
         start: int = 0,
         stop: int | None = None,
     ) -> None:
-        """Without ``stop``, the steps end with the last whole batch of the first epoch."""
-        self._plan = Plan(split, config)
+        """Without ``stop``, the steps are one epoch, the last of them what is left of it."""
+        self._plan = Plan(split, config, epochs=1 if stop is None else None)
         self._split = split
         self._rank, self._world_size = rank, world_size
         self._start = start
-        self._stop = split.samples // config.global_batch if stop is None else stop
+        self._stop = self._plan.steps if stop is None else stop
         self._window = functools.lru_cache(maxsize=_WINDOWS_HELD)(self._read_window)
 
     def __len__(self) -> int:
         return max(0, self._stop - self._start)
 
-    def __iter__(self) -> Iterator[Step]:
+    def __iter__(self) -> Generator[Step]:
         ready: queue.Queue[Step | Exception | None] = queue.Queue(_STEPS_AHEAD)
         stopped = threading.Event()
         thread = threading.Thread(target=self._read_ahead, args=(ready, stopped), name="loader", daemon=True)

@@ -85,14 +85,18 @@ class StepPlan:
 class Plan:
     """The steps of a run."""
 
-    def __init__(self, split: Split, config: DataConfig) -> None:
-        """Raises ValueError where a micro-batch cannot hold two samples."""
+    def __init__(self, split: Split, config: DataConfig, epochs: int | None = None) -> None:
+        """With ``epochs``, the last batch is what is left of them; else one epoch follows another without end.
+
+        Raises ValueError where a micro-batch cannot hold two samples.
+        """
         if config.micro_tokens < 2 * split.seq_length:
             raise ValueError(
                 f"data.micro_tokens {config.micro_tokens} is less than two samples of the data"
                 f" ({split.seq_length} tokens each); raise it to {2 * split.seq_length} or more"
             )
         self._split, self._config = split, config
+        self._last = None if epochs is None else epochs * split.samples
         self._order = functools.lru_cache(maxsize=2)(
             lambda epoch: Order(split.block_samples, split.fingerprint, config.seed, epoch)
         )
@@ -101,9 +105,18 @@ class Plan:
         """The order of an epoch."""
         return self._order(epoch)
 
+    @property
+    def steps(self) -> int:
+        """How many steps there are in the epochs. Only where their number was given."""
+        assert self._last is not None
+        return -(-self._last // self._config.global_batch)
+
     def step(self, number: int) -> StepPlan:
         """The plan of a step, from its number alone."""
-        begin, end = number * self._config.global_batch, (number + 1) * self._config.global_batch
+        begin = number * self._config.global_batch
+        end = begin + self._config.global_batch
+        if self._last is not None:
+            end = min(end, self._last)
         runs = []
         while begin < end:
             epoch, place = divmod(begin, self._split.samples)

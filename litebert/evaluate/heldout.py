@@ -57,10 +57,9 @@ def evaluate_heldout(model: PretrainingModel, train: Split, heldout: Split, devi
     log_unigram = torch.from_numpy(train.unigram_log_probabilities)
     sums: dict[str, float] = defaultdict(float)
     batch = min(_BATCH, heldout.samples)
-    steps = -(-heldout.samples // batch)
     config = DataConfig(batch, micro_tokens=max(batch, 2) * heldout.seq_length)
     with torch.inference_mode(), Progress("evaluating", "samples", heldout.samples) as progress:
-        for step in Loader(heldout, config, rank=0, world_size=1, stop=steps):
+        for step in Loader(heldout, config, rank=0, world_size=1):
             (micro_batch,) = step.micro_batches
             values = objective(micro_batch.to(device)).values
             for name, over in {"mlm": "masked", "mlm_accuracy": "masked", "sop_accuracy": "pairs"}.items():

@@ -31,7 +31,8 @@ def export_huggingface(trained: Trained, output: Path) -> float:
     partial = output.with_name(f".{output.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     save_huggingface(trained.model, partial, pad_id=PAD, cls_id=CLS, sep_id=SEP)
-    save_tokenizer(trained.tokenizer, partial, trained.model.config.max_positions)
+    config = trained.model.config
+    save_tokenizer(trained.tokenizer, partial, config.max_positions, token_types=config.token_types > 0)
     difference = logit_difference(trained, partial)
     if not difference <= TOLERANCE:
         shutil.rmtree(partial)

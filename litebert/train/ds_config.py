@@ -67,16 +67,27 @@ def read_ds_config(path: Path, precision: str) -> dict[str, Any]:
             problems.append(f"{key} belongs to the recipe: remove it here and set {OWNED[key]} there")
         elif key not in OWNED and key not in ENGINE:
             problems.append(f"{key} is not a key that litebert passes on to DeepSpeed: remove it")
-    zero = content.get("zero_optimization", {})
-    if not isinstance(zero, dict) or zero.get("stage", 0) not in (0, 1, 2, 3):
-        problems.append("zero_optimization.stage is not 0, 1, 2 or 3")
-    elif stage_of(content) == 0 and precision == "bf16":
+    zero_problems = _zero_problems(content.get("zero_optimization", {}))
+    problems += [f"zero_optimization{problem}" for problem in zero_problems]
+    if not zero_problems and stage_of(content) == 0 and precision == "bf16":
         problems.append(
             "zero_optimization.stage 0 keeps no fp32 weights in bf16: use stage 1, 2 or 3, or precision fp32"
         )
     if problems:
         raise ValueError(f"{path}: {'; '.join(problems)}")
     return {key: value for key, value in content.items() if key in ENGINE}
+
+
+def _zero_problems(zero: Any) -> list[str]:
+    """What DeepSpeed would say against the section, in a line each: the key in it, and what is wrong."""
+    from deepspeed.runtime.zero.config import DeepSpeedZeroConfig  # not before join_world
+
+    try:
+        DeepSpeedZeroConfig.model_validate(zero)
+    except ValueError as error:
+        listed = error.errors()  # type: ignore[attr-defined]  # it is pydantic's
+        return [f"{''.join(f'.{key}' for key in each['loc'])}: {each['msg']}" for each in listed]
+    return []
 
 
 def stage_of(ds_config: dict[str, Any]) -> int:

@@ -39,15 +39,15 @@ class Training:
     def __post_init__(self) -> None:
         begun = self.resumed.info if self.resumed else {}
         path, world = self.folder.path, self.engine.world
-        self.start = self.resumed.step if self.resumed else 0
+        start = self.resumed.step if self.resumed else 0
         self._ledger = Ledger(path / "ledger.jsonl", begun.get("ledger")) if world.leads else None
-        self._metrics = Metrics(path, world, self.start, self.folder.recipe.train.steps, begun.get("metrics"))
+        self._metrics = Metrics(path, world, start, self.folder.recipe.train.steps, begun.get("metrics"))
 
     def run(self, steps: Iterable[Step], stop: StopRequest) -> int:
         """Trains to the last step, or until all ranks agree to stop; both leave a checkpoint.
 
         Args:
-            steps: this rank's, from ``start`` to the last.
+            steps: this rank's, from the one after ``resumed`` to the last.
             stop: the request to stop, entered.
 
         Returns:
@@ -96,12 +96,8 @@ class Training:
         metrics = self._metrics.begun()
         tensors, updates = self.engine.state()
         if self._ledger:
-            info = {
-                "updates": updates,
-                **self.folder.record,
-                "ledger": self._ledger.commit(),
-                "metrics": metrics,
-            }
+            progress = {"updates": updates, "ledger": self._ledger.commit(), "metrics": metrics}
+            info = self.folder.record | progress
             checkpoint = publish(self.folder.path, done, tensors, info, self.folder.recipe.train.keep_checkpoints)
             size = sum(file["bytes"] for file in checkpoint.info["files"].values())
             seconds = time.monotonic() - begun

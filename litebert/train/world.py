@@ -57,7 +57,7 @@ def join_world() -> World:
 
     DeepSpeed reads DS_ACCELERATOR when it is first imported, so that is here.
     """
-    on_gpu = torch.cuda.is_available()
+    on_gpu = torch.cuda.is_available() and os.environ.get("DS_ACCELERATOR") != "cpu"
     if not on_gpu:
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     if "RANK" not in os.environ:

@@ -47,7 +47,8 @@ def test_stock_tar_and_webdataset_read_the_shards(shards):
     manifest = Manifest.load(shards)
     for shard in manifest.splits["train"].shards:
         listed = subprocess.run(["tar", "-tf", shards / shard.name], capture_output=True, text=True, check=True)
-        assert len(listed.stdout.split()) == len(tarfile.open(shards / shard.name).getnames())
+        with tarfile.open(shards / shard.name) as archive:
+            assert listed.stdout.split() == archive.getnames()
     paths = [str(shards / shard.name) for shard in manifest.splits["train"].shards]
     read = list(webdataset.WebDataset(paths, shardshuffle=False).decode())
     ours = list(all_blocks(shards, "train"))

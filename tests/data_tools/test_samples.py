@@ -107,7 +107,9 @@ def test_half_of_the_pairs_are_swapped_and_a_tenth_is_short():
     sentences = np.zeros(total, bool)
     sentences[::10] = True
     keys = np.random.default_rng(0).integers(0, 2**63, 4000, dtype=np.uint64)
-    samples = pair(np.arange(5, 5 + total), lengths, sentences, np.ones(total, bool), keys, PairConfig(64, 0.1), 0)
+    samples = pair(
+        np.arange(5, 5 + total, dtype=np.int32), lengths, sentences, np.ones(total, bool), keys, PairConfig(64, 0.1), 0
+    )
     paired = samples.order != NO_PAIR
     swapped = (samples.order[paired] == 1).mean()
     assert abs(swapped - 0.5) < 4 * 0.5 / np.sqrt(paired.sum())
@@ -187,8 +189,9 @@ def test_masked_tokens_show_what_they_should(samples):
 def test_masks_are_uniform_over_places():
     count, length = 40_000, 50
     samples = Samples(
-        np.tile(np.r_[CLS, np.arange(10, 10 + length), SEP], count).astype(np.int32), np.ones(count * (length + 2), bool),
-        np.full(count, length + 2), np.full(count, length), np.full(count, NO_PAIR, np.int8),
+        np.tile(np.r_[CLS, np.arange(10, 10 + length), SEP], count).astype(np.int32),
+        np.ones(count * (length + 2), bool), np.full(count, length + 2), np.full(count, length),
+        np.full(count, NO_PAIR, np.int8),
         np.random.default_rng(0).integers(0, 2**63, count, dtype=np.uint64), np.zeros(count, np.uint32),
     )  # fmt: skip
     per_place = np.bincount(mask(samples, MaskConfig("token"), VOCAB, 0, 0).positions, minlength=length + 2)

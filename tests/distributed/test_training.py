@@ -48,6 +48,21 @@ def two_ranks(bench: Bench) -> list[int | str]:
 
 
 @pytest.fixture(scope="module")
+def two_ranks_bf16(bench: Bench) -> list[int | str]:
+    """The same in bf16, shorter."""
+    jobs = []
+    for stage in STAGES[1:]:
+        short = ("--train.precision", "bf16", "--train.steps", "6")
+        jobs += [
+            job(bench, f"whole_bf16_{stage}", *short, stage=stage),
+            job(bench, f"halves_bf16_{stage}", *short, stage=stage, stop_after=3),
+            job(bench, f"halves_bf16_{stage}", *short, stage=stage),
+        ]
+    jobs.append(job(bench, "whole_bf16_0", *short, stage=0))
+    return bench.group(2, jobs)[0]
+
+
+@pytest.fixture(scope="module")
 def one_rank(bench: Bench, two_ranks: list[int | str]) -> tuple[list[int | str], str]:
     """A run by itself; what two ranks began, gone on with; commands that must be refused."""
     damaged = bench.run("damaged") / "checkpoints" / "step-00000010" / "exp_avg.safetensors"
@@ -86,6 +101,17 @@ def test_an_interrupted_run_is_the_whole_run_bit_for_bit(bench: Bench, two_ranks
     ledgers = [(bench.run(f"{run}{stage}") / "ledger.jsonl").read_text() for run in ("halves", "whole")]
     assert ledgers[0] == ledgers[1]
     assert ledgers[0].count("\n") == STEPS
+
+
+@pytest.mark.parametrize("stage", STAGES[1:])
+def test_so_it_is_in_bf16(bench: Bench, two_ranks_bf16: Any, stage: int) -> None:
+    assert two_ranks_bf16[:-1] == [0, 85, 0] * 3
+    assert bench.metrics(f"halves_bf16_{stage}") == bench.metrics(f"whole_bf16_{stage}")
+    assert bench.hashes(f"halves_bf16_{stage}", 6) == bench.hashes(f"whole_bf16_{stage}", 6)
+
+
+def test_bf16_without_fp32_weights_is_refused(two_ranks_bf16: Any) -> None:
+    assert "use stage 1, 2 or 3" in two_ranks_bf16[-1]
 
 
 @pytest.mark.parametrize("stage", STAGES[1:])

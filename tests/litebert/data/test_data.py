@@ -60,6 +60,12 @@ def test_each_epoch_reads_every_sample_once_across_its_borders(train):
     assert seen[0] != seen[1]
 
 
+def test_an_epoch_by_itself_ends_with_what_is_left(train):
+    steps = list(Loader(train, DataConfig(global_batch=37, micro_tokens=256), 0, 1))
+    assert [step.counts.samples for step in steps] == [37] * (train.samples // 37) + [train.samples % 37]
+    assert sum(len(batch.order) for step in steps for batch in step.micro_batches) == train.samples
+
+
 def test_a_step_is_a_function_of_its_number(train):
     config = DataConfig(global_batch=37, micro_tokens=256)
     forwards = [Plan(train, config).step(number).digest for number in range(20)]

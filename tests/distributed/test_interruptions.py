@@ -1,0 +1,129 @@
+"""Signals and kills: what they leave behind, and that a run which lived through them shows nothing of it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from litebert.train.checkpoint import latest
+from tests.distributed.bench import REPOSITORY, Bench, environment
+
+pytestmark = pytest.mark.distributed
+
+PRETRAIN = str(REPOSITORY / "launcher" / "pretrain.py")
+DEEPSPEED = str(Path(sys.executable).with_name("deepspeed"))
+# Lines and checkpoints at steps that never meet: a resume begins in the middle of a line's mean.
+UNEVEN = ("--train.steps", "90", "--train.log_every", "7", "--train.checkpoint_every", "10")
+
+
+@contextlib.contextmanager
+def started(*command: str) -> Iterator[subprocess.Popen[str]]:
+    """A command in a session of its own, so that a signal to its group is a Ctrl-C at its terminal."""
+    process = subprocess.Popen(
+        command,
+        env=environment(DS_ACCELERATOR="cpu"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.01)
+
+
+@pytest.fixture(scope="module")
+def survivor(bench: Bench) -> list[int]:
+    """A run that was killed well past its checkpoint, then asked to stop, then left alone: its exit codes."""
+    command = [sys.executable, PRETRAIN, *bench.arguments("survivor", *UNEVEN)]
+    plan = [("step-00000040", 40, signal.SIGKILL), ("step-00000060", 10, signal.SIGTERM), ("step-00000090", 10, None)]
+    metrics = bench.run("survivor") / "metrics.jsonl"
+    codes = []
+    for name, every, number in plan:
+        with started(*command, "--train.checkpoint_every", str(every)) as process:
+            if number == signal.SIGKILL:
+                wait_until(lambda: metrics.exists() and '"step": 56' in metrics.read_text())
+            wait_until((bench.run("survivor") / "checkpoints" / name).exists)
+            if number:
+                process.send_signal(number)
+            process.communicate(timeout=60)
+            codes.append(process.returncode)
+    return codes
+
+
+def test_a_stopped_run_asks_to_be_continued(survivor: list[int]) -> None:
+    assert survivor == [-signal.SIGKILL, 85, 0]
+
+
+def test_no_seam_and_no_double_points(bench: Bench, survivor: list[int]) -> None:
+    bench.group(1, [{"arguments": bench.arguments("undisturbed", *UNEVEN)}])
+    lived, undisturbed = bench.metrics("survivor"), bench.metrics("undisturbed")
+    assert [line["step"] for line in lived] == [*range(7, 90, 7), 90]
+    for one, other in zip(lived, undisturbed, strict=True):
+        assert one == pytest.approx(other, rel=1e-12)
+    events = EventAccumulator(str(bench.run("survivor") / "tensorboard")).Reload()
+    assert [event.step for event in events.Scalars("loss")] == [line["step"] for line in lived]
+    np.testing.assert_allclose([event.value for event in events.Scalars("loss")], bench.losses("survivor"), rtol=1e-6)
+
+
+def test_ctrl_c_on_deepspeed_leaves_a_checkpoint(bench: Bench) -> None:
+    """Terminal, front and launcher send each rank several signals; the checkpoint outlasts them all."""
+    arguments = bench.arguments("ctrl_c", "--train.steps", "100000", "--train.log_every", "5")
+    metrics = bench.run("ctrl_c") / "metrics.jsonl"
+    with started(DEEPSPEED, "--num_gpus", "2", PRETRAIN, *arguments) as process:
+        wait_until(lambda: metrics.exists() and metrics.read_text())
+        os.killpg(process.pid, signal.SIGINT)
+        wait_until(lambda: not alive(process.pid))
+    found = latest(bench.run("ctrl_c"))
+    assert found is not None
+    ledger = (bench.run("ctrl_c") / "ledger.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in ledger] == list(range(found.step))
+    assert not (bench.run("ctrl_c") / "done.json").exists()
+
+
+def alive(group: int) -> bool:
+    """Whether a process group still has running members."""
+    members = [entry for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+    for member in members:
+        with contextlib.suppress(OSError):
+            state, _, process_group = (member / "stat").read_text().rsplit(")", 1)[1].split()[:3]
+            if int(process_group) == group and state != "Z":
+                return True
+    return False
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (("--train.stepz", "5"), "unknown key train.stepz (did you mean train.steps?)"),
+        (("--train.ds_config", "nowhere.json"), "nowhere.json: not a DeepSpeed JSON file"),
+    ],
+)
+def test_what_a_user_got_wrong_is_one_line(bench: Bench, wrong: tuple[str, ...], said: str) -> None:
+    command = [sys.executable, PRETRAIN, *bench.arguments("wrong"), *wrong]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    (line,) = done.stderr.strip().splitlines()
+    assert line.startswith("pretrain: ") and said in line
+    assert not bench.run("wrong").exists()

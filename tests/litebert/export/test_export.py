@@ -1,0 +1,135 @@
+"""From a run to a folder that opens where litebert is not, and equals it there."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from data_tools.text.tokenizer import Tokenizer
+from litebert.data.split import Split
+from litebert.export import huggingface
+from litebert.export.huggingface import export_huggingface
+from litebert.model.attention import Packing
+from litebert.recipe import Recipe, parse_command
+from litebert.train.checkpoint import publish
+from litebert.train.run import RunFolder
+from litebert.train.trained import Trained, load_trained
+
+STRANGER = """
+import json, sys, torch
+sys.modules["litebert"] = sys.modules["data_tools"] = None  # as if they were not there
+from transformers import AutoModelForMaskedLM, AutoModelForPreTraining, AutoTokenizer
+folder, text, other = sys.argv[1:]
+tokenizer = AutoTokenizer.from_pretrained(folder)
+inputs = tokenizer(text, other, return_tensors="pt")
+masked, loading = AutoModelForMaskedLM.from_pretrained(folder, output_loading_info=True)
+assert not loading["missing_keys"], loading
+pretraining, loading = AutoModelForPreTraining.from_pretrained(folder, output_loading_info=True)
+assert not loading["missing_keys"] and not loading["unexpected_keys"], loading
+with torch.inference_mode():
+    output = pretraining.eval()(**inputs)
+    same = masked.eval()(**inputs).logits
+assert torch.equal(same, output.prediction_logits)
+print(json.dumps({
+    "ids": inputs["input_ids"][0].tolist(), "types": inputs["token_type_ids"][0].tolist(),
+    "mlm": output.prediction_logits[0].tolist(), "sop": output.sop_logits[0].tolist(),
+    "mask": tokenizer.mask_token_id, "max_length": tokenizer.model_max_length,
+}))
+"""
+
+
+@pytest.fixture
+def run(shards, tmp_path) -> Path:
+    """A run folder with one checkpoint, of weights that are all random."""
+    recipe_file = tmp_path / "recipe.yaml"
+    recipe_file.write_text(
+        "model: {hidden_size: 32, embedding_size: 16, num_layers: 3, num_heads: 2, intermediate_size: 64,"
+        " max_positions: 64}\ntrain: {steps: 200}\n"
+    )
+    folder = tmp_path / "run"
+    arguments = ["--config", str(recipe_file), "--data", str(shards), "--run", str(folder)]
+    recipe: Recipe = parse_command(arguments, "").recipe
+    split = Split(shards, "train")
+    fingerprints = {"data": split.fingerprint, "tokenizer": split.tokenizer_fingerprint}
+    run_folder = RunFolder(folder, fingerprints, recipe)
+    run_folder.prepare(shards / "tokenizer")
+    torch.manual_seed(1)
+    model = huggingface_sized(recipe, split.vocab_size)
+    weights = {f"model.{name}": tensor.clone() for name, tensor in model.state_dict().items()}
+    publish(folder, 100, {"weights": weights}, run_folder.record, keep=1)
+    return folder
+
+
+def huggingface_sized(recipe: Recipe, vocab_size: int):
+    from litebert.model.heads import PretrainingModel
+
+    model = PretrainingModel(recipe.model_config(vocab_size))
+    with torch.no_grad():
+        for parameter in model.parameters():  # also biases and norms, which are born alike
+            parameter.normal_(std=0.3)
+    return model
+
+
+def test_a_stranger_reads_the_folder_and_gets_the_same_logits(run, tmp_path):
+    trained = load_trained(run)
+    difference = export_huggingface(trained, tmp_path / "export")
+    assert difference <= 1e-4
+    text, other = "学生喜欢研究Ｗｏｒｄ。", "老师报道历史！"
+    (tmp_path / "stranger.py").write_text(STRANGER)
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": ""}
+    done = subprocess.run(
+        [sys.executable, tmp_path / "stranger.py", tmp_path / "export", text, other],
+        capture_output=True, text=True, env=environment, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    theirs = json.loads(done.stdout)
+    tokenizer: Tokenizer = trained.tokenizer
+    a, b = (tokenizer.encode([piece]).ids.tolist() for piece in ("学生喜欢研究word。", other))
+    assert theirs["ids"] == [2, *a, 3, *b, 3] and theirs["mask"] == 4 and theirs["max_length"] == 64
+    assert theirs["types"] == [0] * (len(a) + 2) + [1] * (len(b) + 1)
+    ids = torch.tensor(theirs["ids"])
+    with torch.inference_mode():
+        ours = trained.model(ids, torch.tensor(theirs["types"]), Packing.of([len(ids)]), torch.arange(len(ids)))
+    np.testing.assert_allclose(ours.mlm_logits_MV, theirs["mlm"], rtol=0, atol=1e-4)
+    np.testing.assert_allclose(ours.pair_logits_B2[0], theirs["sop"], rtol=0, atol=1e-4)
+
+
+def test_an_export_that_is_not_the_model_is_refused(run, tmp_path, monkeypatch):
+    trained = load_trained(run)
+
+    def spoiled(model, folder, **ids):
+        with torch.no_grad():
+            model.mlm.bias[7] += 0.01
+        real(model, folder, **ids)
+        with torch.no_grad():
+            model.mlm.bias[7] -= 0.01
+
+    real = huggingface.save_huggingface
+    monkeypatch.setattr(huggingface, "save_huggingface", spoiled)
+    with pytest.raises(ValueError, match=r"logits differ from the trained one's by 0\.01"):
+        export_huggingface(trained, tmp_path / "export")
+    assert not (tmp_path / "export").exists()
+
+
+def test_nothing_is_overwritten_and_what_is_no_run_is_named(run, tmp_path):
+    trained: Trained = load_trained(run)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.txt").write_text("do not touch")
+    with pytest.raises(ValueError, match=r"full exists; give another --output"):
+        export_huggingface(trained, tmp_path / "full")
+    assert [path.name for path in (tmp_path / "full").iterdir()] == ["thesis.txt"]
+    with pytest.raises(ValueError, match="not a run folder"):
+        load_trained(tmp_path / "full")
+
+
+def test_a_checkpoint_of_another_tokenizer_is_refused(run):
+    model = run / "tokenizer" / "tokenizer.model"
+    changed = Tokenizer.load(run / "tokenizer").model + b"\x10\x00"
+    model.write_bytes(changed)
+    with pytest.raises(ValueError, match=r"tokenizer/ is .*, its checkpoint was made with"):
+        load_trained(run)

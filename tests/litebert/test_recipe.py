@@ -1,0 +1,145 @@
+"""Recipes: file, preset and command line, and one clear line for whatever is wrong with them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from litebert.model.presets import PRESETS
+from litebert.recipe import Recipe, fixed, parse_command
+
+REPOSITORY = Path(__file__).parents[2]
+FOLDERS = ("--data", "SHARDS", "--run", "RUN")
+
+
+def parse(*arguments: str) -> Recipe:
+    return parse_command([*FOLDERS, *arguments], "").recipe
+
+
+def refusal(*arguments: str) -> str:
+    with pytest.raises(ValueError) as caught:
+        parse(*arguments)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.fixture
+def recipe_file(tmp_path: Path) -> Path:
+    path = tmp_path / "some.yaml"
+    path.write_text("model: {preset: albert-base, num_layers: 3}\noptimizer: {lr: 1e-4}\ntrain: {steps: 50, seed: 5}\n")
+    return path
+
+
+def test_folders_and_the_launchers_rank_are_read() -> None:
+    command = parse_command(["--local_rank=3", "--data=SHARDS", "--run", "RUN", "--data.seed", "4"], "")
+    assert (command.data, command.run, command.recipe.data.seed) == (Path("SHARDS"), Path("RUN"), 4)
+
+
+def test_the_command_line_beats_the_file_beats_the_preset(recipe_file: Path) -> None:
+    recipe = parse("--config", str(recipe_file), "--train.steps", "60", "--model.num_heads=8")
+    assert (recipe.model.num_heads, recipe.model.num_layers) == (8, 3)
+    assert recipe.model.hidden_size == PRESETS["albert-base"].hidden_size
+    assert (recipe.train.steps, recipe.train.seed, recipe.optimizer.lr) == (60, 5, 1e-4)
+    other = parse("--config", str(recipe_file), "--model.preset", "albert-large")
+    assert (other.model.hidden_size, other.model.num_layers) == (PRESETS["albert-large"].hidden_size, 3)
+
+
+def test_the_resolved_recipe_is_the_same_recipe(recipe_file: Path, tmp_path: Path) -> None:
+    recipe = parse("--config", str(recipe_file), "--optimizer.betas", "[0.9, 0.98]", "--optimizer.eps", "1e-7")
+    resolved = tmp_path / "resolved.yaml"
+    resolved.write_text(recipe.to_yaml())
+    assert parse("--config", str(resolved)) == recipe
+    assert Recipe.from_dict(recipe.to_dict()) == recipe
+
+
+def test_the_vocabulary_is_the_datas() -> None:
+    assert parse().model_config(777).vocab_size == 777
+    assert "model.vocab_size is for the data to decide" in refusal("--model.vocab_size", "5")
+
+
+def test_what_may_change_is_no_part_of_what_is_fixed() -> None:
+    one = parse()
+    more = ("--train.steps", "7", "--train.log_every", "3", "--data.micro_tokens", "999", "--train.ds_config", "x")
+    assert fixed(parse(*more).to_dict()) == fixed(one.to_dict())
+    assert fixed(parse("--optimizer.lr", "1").to_dict()) != fixed(one.to_dict())
+
+
+def test_unknown_keys_are_all_named_with_the_file_and_what_was_meant(tmp_path: Path) -> None:
+    path = tmp_path / "wrong.yaml"
+    path.write_text("optimizer: {lrr: 1}\ntrian: {steps: 5}\nbatch: 3\n")
+    message = refusal("--config", str(path))
+    assert message.startswith(f"{path}: unknown key optimizer.lrr (did you mean optimizer.lr?)")
+    assert "trian.steps (did you mean train.steps?)" in message and "unknown key batch" in message
+    assert refusal("--train.setps", "5") == "command line: unknown key train.setps (did you mean train.steps?)"
+    assert "--stepz" in refusal("--stepz", "5")
+
+
+@pytest.mark.parametrize(
+    ("line", "key"),
+    [
+        ("train: {steps: many}", "train.steps"),
+        ("train: {steps: 2.5}", "train.steps"),
+        ("schedule: {kind: zigzag}", "schedule.kind"),
+        ("model: {preset: bert-giant}", "model.preset"),
+    ],
+)
+def test_a_wrong_value_names_its_key_and_the_file(tmp_path: Path, line: str, key: str) -> None:
+    path = tmp_path / "wrong.yaml"
+    path.write_text(line)
+    message = refusal("--config", str(path))
+    assert str(path) in message and key in message
+
+
+@pytest.mark.parametrize("content", ["a: [", "just words", "- 1"])
+def test_a_file_that_is_no_recipe_is_named(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "wrong.yaml"
+    path.write_text(content)
+    assert str(path) in refusal("--config", str(path))
+    assert "nowhere.yaml" in refusal("--config", "nowhere.yaml")
+
+
+def test_the_problems_of_all_sections_are_one_error() -> None:
+    message = refusal(
+        *("--optimizer.lr", "-1", "--optimizer.eps", "0", "--train.steps", "0"),
+        *("--model.num_heads", "5", "--data.global_batch", "0"),
+    )
+    for part in ("lr -1", "eps 0", "steps 0", "num_heads 5", "global_batch 0"):
+        assert part in message
+
+
+def test_contradictions_between_sections_are_one_error() -> None:
+    message = refusal("--schedule.warmup_steps", "9", "--train.steps", "8", "--model.pooler", "false")
+    assert "schedule.warmup_steps 9 exceeds train.steps 8" in message
+    assert "objective.sop needs model.pooler" in message
+
+
+def test_a_recipe_too_short_for_its_data_is_one_error() -> None:
+    recipe = parse("--data.micro_tokens", "100", "--model.max_positions", "64")
+    recipe.check_data(64)
+    with pytest.raises(ValueError, match=r"data\.micro_tokens 100 .*; model\.max_positions 64"):
+        recipe.check_data(128)
+
+
+def test_missing_folders_are_named() -> None:
+    with pytest.raises(ValueError, match="--data and --run missing"):
+        parse_command([], "")
+
+
+def test_help_explains_every_key(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parse_command(["--help"], "Does things.")
+    assert caught.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    keys = {key for key in fixed(parse().to_dict()) if not key.startswith("model.")}  # ModelConfig has one text
+    for key in keys | {"model.preset", "data", "run", "train.steps", "train.ds_config"}:
+        assert re.search(rf" --{key} (\S+ |\{{[^}}]*\}} |\[ITEM,...\] )[^-(]", text), key
+
+
+@pytest.mark.parametrize("path", sorted((REPOSITORY / "launcher" / "recipes").glob("*.yaml")), ids=lambda p: p.stem)
+def test_shipped_recipes_are_sound_and_explained(path: Path) -> None:
+    recipe = parse("--config", str(path))
+    assert (REPOSITORY / recipe.train.ds_config).is_file()
+    for line in path.read_text().splitlines():
+        assert not re.match(r" +\w+: .", line) or "#" in line, f"{path.name}: {line.strip()} is not explained"
