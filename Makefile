@@ -36,11 +36,15 @@ $(STAMP): pyproject.toml constraints.txt
 	step "$$($(BIN)/python --version) in $(VENV)"
 	if $(BIN)/python $(HAS_CUDA_TORCH); then
 	    sed -i '/^torch==/d' $(VENV)/constraints.txt
-	    torch=
 	else
-	    torch='torch $(addprefix --retries 1 --timeout 20 --extra-index-url ,$(TORCH_INDEX))'
+	    index='$(TORCH_INDEX)'
+	    if [ -n "$$index" ] && $(BIN)/python -c 'import sys, urllib.request; \
+	        urllib.request.urlopen(sys.argv[1] + "/torch/", timeout=10)' "$$index" 2>/dev/null; then
+	        pip --no-deps --extra-index-url "$$index" torch
+	    fi
+	    pip torch
 	fi
-	pip $$torch numpy setuptools wheel ninja py-cpuinfo
+	pip numpy setuptools wheel ninja py-cpuinfo
 	step "torch $$($(BIN)/python -c 'import torch; print(torch.__version__)')"
 	pip --no-build-isolation deepspeed
 	step 'deepspeed, built for this torch'

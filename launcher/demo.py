@@ -8,6 +8,7 @@ import hashlib
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -107,7 +108,10 @@ def plan(folder: Path, corpus: Sequence[Path]) -> list[Stage]:
 
 def distribution() -> tuple[tuple[str, ...], dict[str, str], str]:
     """How DeepSpeed is started here, with what environment and precision: on every GPU, else on two CPU processes."""
-    deepspeed = (str(Path(PYTHON).with_name("deepspeed")), "--log_level", "critical")
+    with socket.socket() as probe:  # DeepSpeed's own default port may be another run's
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    deepspeed = (str(Path(PYTHON).with_name("deepspeed")), "--log_level", "critical", "--master_port", port)
     if shutil.which("nvidia-smi"):
         count = "import torch; print(torch.cuda.device_count())"
         if int(subprocess.run([PYTHON, "-c", count], stdout=subprocess.PIPE, text=True, check=True).stdout):

@@ -33,10 +33,23 @@ SHARINGS = ("all", "attention", "ffn", "none")
 class ModelConfig:
     """The shape of a model. ValueError lists everything that is wrong with it.
 
-    `embedding_size` other than `hidden_size` is ALBERT's factorised embedding, projected up; equal, there is
-    no projection. `sharing` is what the layers have in common: "all" (in `num_groups` groups of consecutive
-    layers), "attention", "ffn" or "none". `token_types` 0 leaves token types out, as DistilBERT does;
-    `pooler` False leaves out the sentence-pair head.
+    Attributes:
+        vocab_size: number of ids.
+        hidden_size: width of the layers.
+        embedding_size: width of the embeddings; other than hidden_size it is ALBERT's factorisation, projected up.
+        num_layers: layers, whether they share weights or not.
+        num_heads: attention heads of a layer.
+        intermediate_size: width inside a feed-forward block.
+        max_positions: tokens of the longest sample.
+        token_types: segments that are told apart; 0 leaves token types out, as DistilBERT does.
+        sharing: what the layers have in common: "all", "attention", "ffn" or "none".
+        num_groups: with sharing "all", groups of consecutive layers that share.
+        activation: of feed-forward blocks and the masked-word head: "gelu", "gelu_tanh" or "relu".
+        dropout: of hidden states.
+        attention_dropout: of attention weights.
+        layer_norm_eps: added to the variance in LayerNorm.
+        initializer_range: standard deviation of the initial weights.
+        pooler: whether there is a sentence-pair head.
     """
 
     vocab_size: int

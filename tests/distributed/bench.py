@@ -51,6 +51,13 @@ def environment(**changes: object) -> dict[str, str]:
     }
 
 
+def free_port() -> int:
+    """A port that nothing listens on: others may train on this machine too."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 class Bench:
     """A folder with shards and a recipe, where runs are made.
 
@@ -99,10 +106,7 @@ class Bench:
         folder = self.folder / f"group{self._groups}"
         folder.mkdir()
         (folder / "jobs.json").write_text(json.dumps(jobs))
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        address = {"WORLD_SIZE": world_size, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        address = {"WORLD_SIZE": world_size, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
         worker = [sys.executable, str(Path(__file__).with_name("worker.py"))]
         processes = [
             subprocess.Popen(

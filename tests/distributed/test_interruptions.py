@@ -17,7 +17,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from litebert.train.checkpoint import latest
-from tests.distributed.bench import REPOSITORY, Bench, environment
+from tests.distributed.bench import REPOSITORY, Bench, environment, free_port
 
 pytestmark = pytest.mark.distributed
 
@@ -91,7 +91,8 @@ def test_ctrl_c_on_deepspeed_leaves_a_checkpoint(bench: Bench) -> None:
     """Terminal, front and launcher send each rank several signals; the checkpoint outlasts them all."""
     arguments = bench.arguments("ctrl_c", "--train.steps", "100000", "--train.log_every", "5")
     metrics = bench.run("ctrl_c") / "metrics.jsonl"
-    with started(DEEPSPEED, "--num_gpus", "2", PRETRAIN, *arguments) as process:
+    front = (DEEPSPEED, "--num_gpus", "2", "--master_port", str(free_port()))
+    with started(*front, PRETRAIN, *arguments) as process:
         wait_until(lambda: metrics.exists() and metrics.read_text())
         os.killpg(process.pid, signal.SIGINT)
         wait_until(lambda: not alive(process.pid))
