@@ -23,7 +23,7 @@ def main() -> int:
     except (ValueError, OSError) as error:
         print(f"export: {error}", file=sys.stderr)
         return 2
-    print(f"{options.output}: step {trained.step}, logits within {difference:.1e} of the trained model's")
+    print(f"exported step {trained.step}, its logits within {difference:.1e} of the trained model's")
     return 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import heapq
 import io
+import re
 import tempfile
 import unicodedata
 from collections.abc import Iterable, Iterator
@@ -95,6 +96,11 @@ def _trained(sample: list[str], config: TokenizerConfig, table: Path) -> bytes:
 
 
 def _explanation(error: str, config: TokenizerConfig) -> str:
+    if needed := re.search(r"smaller than required_chars\. \d+ vs (\d+)", error):
+        return (
+            f"{config.vocab_size} pieces are too few for the text, whose characters alone need {needed[1]}:"
+            " raise --vocab-size, or lower --character-coverage"
+        )
     reason = error.rsplit("] ", 1)[-1].strip() or error
     return f"the text is too little for {config.vocab_size} pieces ({reason}): give more text or a smaller --vocab-size"
 

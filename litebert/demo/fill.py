@@ -29,7 +29,7 @@ def fill(folder: Path) -> list[dict[str, object]]:
         inputs = tokenizer(sentence, return_tensors="pt")
         place = int((inputs["input_ids"][0] == tokenizer.mask_token_id).nonzero().item())
         best = model(**inputs).logits[0, place].softmax(-1).topk(CANDIDATES)
-        pieces = [tokenizer.decode([token]) for token in best.indices.tolist()]
+        pieces = tokenizer.convert_ids_to_tokens(best.indices.tolist())  # as pieces: a space alone shows as ▁
         filled.append({"sentence": sentence, "pieces": list(zip(pieces, best.values.tolist(), strict=True))})
     return filled
 

@@ -7,6 +7,7 @@ import lzma
 import subprocess
 import sys
 import tarfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,15 +15,19 @@ import webdataset
 from backports import zstd
 from transformers import AutoTokenizer
 
-from data_tools.build import build
+from data_tools.build import BuildConfig, build
 from data_tools.documents.readers import ReaderConfig, find_files, read_documents
 from data_tools.samples.masks import mask
 from data_tools.samples.preparation import split_of
 from data_tools.shards.manifest import Manifest
 from data_tools.shards.reader import ShardReader
+from data_tools.text.huggingface import save_tokenizer
 from data_tools.text.normalization import canonical_paragraphs
 from data_tools.text.tokenizer import CLS, SEP, Tokenizer
+from data_tools.text.training import TokenizerConfig, train
 from data_tools.verification import verify
+
+SAMPLE = Path(__file__).parents[3] / "shared" / "corpus" / "sample.jsonl.xz"
 
 
 def contents(folder):
@@ -59,28 +64,45 @@ def test_stock_tar_and_webdataset_read_the_shards(shards):
         assert np.array_equal(theirs["order.npy"], block.samples.order)
 
 
-def test_every_document_is_there_whole_on_one_side(shards, texts, tokenizer, build_config):
+def documents_of(folder, split):
+    """The documents of a split, put together again from its samples: ids."""
+    documents: dict[int, dict[int, list[int]]] = {}
+    for block in all_blocks(folder, split):
+        samples, end = block.samples, 0
+        columns = zip(samples.lengths, samples.first, samples.order, samples.documents, samples.numbers, strict=True)
+        for length, first, order, document, number in columns:
+            ids = samples.ids[end : end + length].tolist()
+            end += length
+            a, b = ids[1 : 1 + first], ids[2 + first : -1]
+            documents.setdefault(document, {})[number] = b + a if order == 1 else a + b
+    return sorted([token for _, part in sorted(parts.items()) for token in part] for parts in documents.values())
+
+
+def test_every_document_is_there_whole_on_one_side(shards, texts, build_config):
     """The stretches of each split are the documents of that split, tokenized by the exported tokenizer."""
     fast = AutoTokenizer.from_pretrained(shards / "tokenizer", local_files_only=True)
     for split in ("train", "heldout"):
-        documents: dict[int, dict[int, list[int]]] = {}
-        for block in all_blocks(shards, split):
-            samples, end = block.samples, 0
-            columns = zip(
-                samples.lengths, samples.first, samples.order, samples.documents, samples.numbers, strict=True
-            )
-            for length, first, order, document, number in columns:
-                ids = samples.ids[end : end + length].tolist()
-                end += length
-                a, b = ids[1 : 1 + first], ids[2 + first : -1]
-                documents.setdefault(document, {})[number] = b + a if order == 1 else a + b
-        found = sorted([token for _, part in sorted(parts.items()) for token in part] for parts in documents.values())
         expected = []
         for text in texts:
             kept = len(canonical_paragraphs(text)) >= build_config.filter.min_characters
             if kept and split_of(canonical_paragraphs(text), 0.1, build_config.seed) == split:
                 expected.append(fast(text.strip(), add_special_tokens=False)["input_ids"])
-        assert found == sorted(expected)
+        assert documents_of(shards, split) == sorted(expected)
+
+
+@pytest.mark.skipif(not SAMPLE.exists(), reason=f"no real text at {SAMPLE}")
+def test_real_text_has_the_ids_of_the_exported_tokenizer(tmp_path):
+    """Every kept document of a real, uncleaned corpus: HTML, markdown, roff, traditional characters."""
+    with lzma.open(SAMPLE) as stream:
+        lines = stream.read().splitlines(keepends=True)[::8]
+    (tmp_path / "real.jsonl").write_bytes(b"".join(lines))
+    texts = [json.loads(line)["text"] for line in lines]
+    save_tokenizer(Tokenizer(train(texts, TokenizerConfig(vocab_size=5000)), "test"), tmp_path / "tokenizer")
+    build([tmp_path / "real.jsonl"], tmp_path / "tokenizer", tmp_path / "shards", BuildConfig())
+    fast = AutoTokenizer.from_pretrained(tmp_path / "shards" / "tokenizer", local_files_only=True)
+    found = documents_of(tmp_path / "shards", "train") + documents_of(tmp_path / "shards", "heldout")
+    raw = {tuple(fast(text.strip(), add_special_tokens=False)["input_ids"]) for text in texts}
+    assert len(found) > 350 and all(tuple(ids) in raw for ids in found)
 
 
 def test_manifest_counts_what_is_there(shards, texts):
@@ -231,3 +253,5 @@ def test_the_command_line_makes_a_tokenizer_and_does_not_overwrite_it(tmp_path, 
     small.write_text(json.dumps({"text": "中国人民"}), encoding="utf-8")
     little = run("tokenizer", "--input", small, "--output", tmp_path / "other", "--vocab-size", 300)
     assert little.returncode == 2 and "too little for 300 pieces" in little.stderr
+    narrow = run("tokenizer", "--input", corpus, "--output", tmp_path / "other", "--vocab-size", 20)
+    assert narrow.returncode == 2 and "20 pieces are too few for the text" in narrow.stderr
