@@ -98,7 +98,7 @@ def width(text: str) -> int:
 
 def draw(curve: Sequence[Mapping[str, float]], result: Mapping[str, Any]) -> Figure:
     """MLM loss by step beside the unigram baseline, SOP accuracy beside chance; points are held out."""
-    figure = Figure(figsize=(8, 7), layout="constrained")
+    figure = Figure(figsize=(9, 6), layout="constrained")
     mlm, sop = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
     steps = [line["step"] for line in curve]
     low, high = result["sop_interval"]
@@ -112,7 +112,7 @@ def draw(curve: Sequence[Mapping[str, float]], result: Mapping[str, Any]) -> Fig
     sop.axhline(0.5, color="0.5", ls="--", label="chance")
     sop.set(ylabel="sentence-order accuracy", xlabel="optimizer step")
     for axes in (mlm, sop):
-        axes.legend(frameon=False)
+        axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
         axes.spines[["top", "right"]].set_visible(False)
     return figure
 
