@@ -26,7 +26,7 @@ PYTHON = sys.executable
 CORES = len(os.sched_getaffinity(0))
 VOCAB_SIZE = 8000
 HELDOUT_SHARE = "0.05"  # enough pairs for an interval of a few per cent
-MASK_COPIES = "2"  # the training is about two epochs long, and a second look at the same masks teaches less
+MASK_COPIES = "4"  # no epoch of so short a training sees the masks of another, which it would remember
 
 
 def plan(folder: Path, corpus: Sequence[Path]) -> list[Stage]:
