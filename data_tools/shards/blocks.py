@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -13,7 +14,11 @@ from data_tools.samples.columns import I64, Samples, concatenate
 from data_tools.samples.masks import Masks
 
 Array = npt.NDArray[np.generic]
-_HEADER_LIMIT = 512
+# numpy's own reader parses the header as Python; a block has a dozen, and that was a third of reading it.
+_HEADER = re.compile(
+    rb"\x93NUMPY\x01\x00..\{'descr': '([<|][uif][1248])', 'fortran_order': False, 'shape': \((\d+),\), \} *\n",
+    re.DOTALL,
+)
 _MASK_COLUMNS = tuple(field.name for field in dataclasses.fields(Masks))
 
 
@@ -90,10 +95,7 @@ def _load(members: Mapping[str, memoryview], name: str) -> npt.NDArray:
     data = members.get(f"{name}.npy")
     if data is None:
         raise ValueError(f"has no member {name}.npy")
-    stream = io.BytesIO(data[:_HEADER_LIMIT])
-    if np.lib.format.read_magic(stream) != (1, 0):
-        raise ValueError(f"{name}.npy is not in numpy's format 1.0")
-    shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
-    if dtype.hasobject:
-        raise ValueError(f"{name}.npy holds Python objects")
-    return np.frombuffer(data, dtype, count=int(np.prod(shape)), offset=stream.tell()).reshape(shape)
+    header = _HEADER.match(data)
+    if header is None:
+        raise ValueError(f"{name}.npy is not a one-dimensional array of numbers in numpy's format 1.0")
+    return np.frombuffer(data, header[1].decode(), int(header[2]), header.end())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby, pairwise
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -41,13 +41,14 @@ class Packing:
         lengths = np.array(lengths, dtype=np.int64)
         if lengths.ndim != 1 or lengths.size == 0 or lengths.min() < 1:
             raise ValueError("Packing: lengths must be a non-empty list of positive numbers of tokens")
+        edges = np.flatnonzero(np.diff(lengths, prepend=0, append=0))
         ends = lengths.cumsum()
         starts = ends - lengths
         return cls(
             lengths=lengths,
             tokens=int(ends[-1]),
             max_length=int(lengths.max()),
-            runs=tuple((len(list(run)), length) for length, run in groupby(lengths.tolist())),
+            runs=tuple(zip(np.diff(edges).tolist(), lengths[edges[:-1]].tolist(), strict=True)),
             cu_seqlens=torch.from_numpy(np.append(0, ends).astype(np.int32)),
             position_ids=torch.from_numpy(np.arange(ends[-1]) - np.repeat(starts, lengths)),
             first=torch.from_numpy(starts),
