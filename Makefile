@@ -1,4 +1,4 @@
-# make env | demo | test | check | format. Variables: PYTHON, TORCH_INDEX, CORPUS (demo), ARGS (test).
+# make env | demo | test | check | format. Variables: PYTHON, TORCH_INDEX, CORPUS and PLAIN_TEXT (demo), ARGS (test).
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
@@ -53,7 +53,7 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $@
 
 demo: env
-	@$(BIN)/python launcher/demo.py $(addprefix --corpus ,$(CORPUS))
+	@$(BIN)/python launcher/demo.py $(addprefix --corpus ,$(CORPUS)) $(addprefix --plain-text ,$(PLAIN_TEXT))
 
 test: env
 	@$(BIN)/python -m pytest $(ARGS)

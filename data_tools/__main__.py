@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, Namespace
 
 from data_tools.build import BuildConfig, build
+from data_tools.documents.filters import FilterConfig, rejection
 from data_tools.documents.readers import ReaderConfig, find_files, read_documents
 from data_tools.progress import Progress
 from data_tools.text.huggingface import save_tokenizer
-from data_tools.text.tokenizer import MODEL_FILE, Tokenizer
-from data_tools.text.training import TokenizerConfig, train
+from data_tools.text.normalization import canonical_paragraphs
+from data_tools.text.sentences import code_points
+from data_tools.text.tokenizer import Tokenizer
+from data_tools.text.training import TokenizerConfig, fair_sample, train
 from data_tools.verification import verify
 
 
@@ -29,6 +34,7 @@ def _parser() -> ArgumentParser:
     tokenizer.add_argument("--sample-characters", type=int, default=TokenizerConfig.sample_characters)
     tokenizer.add_argument("--seed", type=int, default=TokenizerConfig.seed)
     tokenizer.add_argument("--reader", type=ReaderConfig, default=ReaderConfig())
+    tokenizer.add_argument("--filter", type=FilterConfig, default=FilterConfig())
     verbs.add_subcommand("tokenizer", tokenizer)
 
     shards = ArgumentParser(description="Build training shards from documents.", exit_on_error=False)
@@ -57,20 +63,35 @@ def _add_inputs(parser: ArgumentParser) -> None:
 
 
 def _tokenizer(options: Namespace) -> None:
-    if (options.output / MODEL_FILE).exists() or options.output.is_file():
-        raise ValueError(f"{options.output} exists; give another --output")
+    output: Path = options.output
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise ValueError(f"{output} exists; give another --output")
     config = TokenizerConfig(options.vocab_size, options.character_coverage, options.sample_characters, options.seed)
+    files = find_files(options.input)
+    rejected: Counter[str] = Counter()
     with Progress("reading text", "documents") as progress:
 
-        def texts() -> Iterator[str]:
-            for document in read_documents(find_files(options.input), options.reader):
+        def kept_texts() -> Iterator[str]:
+            for document in read_documents(files, options.reader):
                 progress.advance(1)
-                yield document.text
+                reason = rejection(code_points(canonical_paragraphs(document.text)), options.filter)
+                if reason:
+                    rejected[reason] += 1
+                else:
+                    yield document.text
 
-        model = train(texts(), config)
-    tokenizer = Tokenizer(model, "the trained model")
-    save_tokenizer(tokenizer, options.output)
-    print(f"{options.output}: {tokenizer.vocab_size} pieces, fingerprint {tokenizer.fingerprint[:12]}")
+        sample = fair_sample(kept_texts(), config)
+    if not sample:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(rejected.items())) or "none there"
+        raise ValueError(f"no Chinese text in {files[0]}{f' and {len(files) - 1} more' * (len(files) > 1)}: {reasons}")
+    tokenizer = Tokenizer(train(sample, config), "the trained model")
+    partial = output.with_name(f".{output.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    save_tokenizer(tokenizer, partial)
+    if output.exists():
+        output.rmdir()
+    partial.rename(output)
+    print(f"{output}: {tokenizer.vocab_size} pieces, fingerprint {tokenizer.fingerprint[:12]}")
 
 
 def _build(options: Namespace) -> None:

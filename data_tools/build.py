@@ -92,13 +92,27 @@ def build(inputs: Sequence[Path], tokenizer: Path, output: Path, config: BuildCo
     partial = output.with_name(f".{output.name}.{name[:8]}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
+    try:
+        result = _build_into(partial, files, spoken, config, workers, identity)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    if output.exists():
+        output.rmdir()
+    os.replace(partial, output)
+    return result
+
+
+def _build_into(
+    partial: Path, files: list[Path], spoken: Tokenizer, config: BuildConfig, workers: int, identity: dict[str, Any]
+) -> Manifest:
     with _workers(workers, spoken, config) as executor:
         tally = _prepare_all(files, config, partial, executor, workers)
         splits = {split: _assemble_all(split, tally, config, spoken, partial, executor, workers) for split in SPLITS}
     shutil.rmtree(partial / "spills")
     save_tokenizer(spoken, partial / "tokenizer")
     result = Manifest(
-        build=name,
+        build=manifest.fingerprint(identity),
         tokenizer=spoken.fingerprint,
         vocab_size=spoken.vocab_size,
         segmenter=SEGMENTER,
@@ -109,9 +123,6 @@ def build(inputs: Sequence[Path], tokenizer: Path, output: Path, config: BuildCo
         splits=splits,
     )
     result.save(partial)
-    if output.exists():
-        output.rmdir()
-    os.replace(partial, output)
     return result
 
 
@@ -122,6 +133,10 @@ def _already_built(output: Path, name: str) -> Manifest:
         raise ValueError(f"{output} exists and is not a folder of shards; give another --output") from None
     if found.build != name:
         raise ValueError(f"{output} holds shards of other text, config or tokenizer; give another --output")
+    for shard in (shard for split in found.splits.values() for shard in split.shards):
+        path = output / shard.name
+        if not path.is_file() or path.stat().st_size != shard.bytes:
+            raise ValueError(f"{path} is missing or cut off; remove {output} and build again")
     return found
 
 
@@ -144,7 +159,8 @@ def _prepare_all(
         raise ValueError(
             f"no Chinese text for the {' or '.join(empty)} split: {read} documents read from {files[0]}"
             f"{f' and {len(files) - 1} more' if files[1:] else ''}, rejected: {reasons}; give more text"
-            " (a plain text file is one document unless blank lines part it: --reader.plain_text line)"
+            " (a plain text file is one document unless blank lines part it:"
+            " --reader.plain_text line, in the demo PLAIN_TEXT=line)"
         )
     return tally
 
@@ -163,8 +179,9 @@ def _assemble_all(
     assembled: list[Assembled] = []
     with Progress(f"samples to {split} shards", "samples", tally.samples[split]) as progress:
         for one in _mapped(_assemble_shard, work, executor, workers):
-            assembled.append(one)
-            progress.advance(len(one.lengths))
+            if one is not None:
+                assembled.append(one)
+                progress.advance(len(one.lengths))
     columns = {
         "lengths": np.concatenate([one.lengths for one in assembled]),
         "counts": np.concatenate([one.counts for one in assembled], axis=1),
@@ -217,9 +234,12 @@ def _prepare_batch(number: int, documents: list[Document], folder: Path) -> Tall
     return Tally(len(documents), prepared.documents, prepared.characters, prepared.rejected, samples_of)
 
 
-def _assemble_shard(split: str, part: int, parts: int, folder: Path) -> Assembled:
+def _assemble_shard(split: str, part: int, parts: int, folder: Path) -> Assembled | None:
+    """None where chance gave the shard's range of keys to no sample."""
     tokenizer, config = _task
     samples = spill.gather(sorted((folder / "spills" / split).iterdir()), part, parts, config.seed)
+    if not len(samples):
+        return None
     path = folder / f"{split}-{part:05d}.tar"
     return assemble(path, samples, part, config.masks, config.shards, tokenizer.vocab_size, config.seed)
 

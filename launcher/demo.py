@@ -24,18 +24,28 @@ LAUNCHER, DEMO = REPOSITORY / "launcher", REPOSITORY / "litebert" / "demo"
 DATA_TOOLS = REPOSITORY / "data_tools" / "__main__.py"
 PYTHON = sys.executable
 CORES = len(os.sched_getaffinity(0))
+# Asked in another process: one that has started CUDA holds memory on the GPU.
+GPU_PRECISION = """
+import torch
+if torch.cuda.device_count():
+    print("bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32")
+"""
+PLAIN_TEXT = ("blank_line", "file", "line")
 VOCAB_SIZE = 8000
 HELDOUT_SHARE = "0.05"  # enough pairs for an interval of a few per cent
 MASK_COPIES = "4"  # no epoch of so short a training sees the masks of another, which it would remember
 
 
-def plan(folder: Path, corpus: Sequence[Path]) -> list[Stage]:
+def plan(folder: Path, corpus: Sequence[Path], plain_text: str) -> list[Stage]:
     """The stages of a run in their order; without a corpus the first one fetches the demo's own text."""
     text = tuple(corpus) or (folder / "corpus",)
+    reader = ("--reader.plain_text", plain_text)
+    kept = ("--shards.heldout_share", HELDOUT_SHARE, "--masks.copies", MASK_COPIES)
     tokenizer, shards, train, export = (folder / part for part in ("tokenizer", "shards", "train", "export"))
     recipe = LAUNCHER / "recipes" / "albert_demo.yaml"
     pretrain, evaluate, export_ = (LAUNCHER / f"{verb}.py" for verb in ("pretrain", "evaluate", "export"))
     deepspeed, environment, precision = distribution()
+    engine = ("--train.precision", precision, "--train.ds_config", REPOSITORY / "ds_configs" / "zero1.json")
     offline = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "TRANSFORMERS_VERBOSITY": "error"}
     own_text = Stage(
         "corpus",
@@ -49,32 +59,21 @@ def plan(folder: Path, corpus: Sequence[Path]) -> list[Stage]:
             "tokenizer",
             (PYTHON, "-m", "data_tools", "tokenizer"),
             DATA_TOOLS,
-            ("--input", *text, "--output", OUTPUT, "--vocab-size", str(VOCAB_SIZE)),
+            ("--input", *text, "--output", OUTPUT, "--vocab-size", str(VOCAB_SIZE), *reader),
             lambda made: (megabytes(text), "MB"),
         ),
         Stage(
             "shards",
             (PYTHON, "-m", "data_tools", "build", "--workers", str(CORES)),
             DATA_TOOLS,
-            (
-                "--input",
-                *text,
-                "--tokenizer",
-                tokenizer,
-                "--output",
-                OUTPUT,
-                "--shards.heldout_share",
-                HELDOUT_SHARE,
-                "--masks.copies",
-                MASK_COPIES,
-            ),
+            ("--input", *text, "--tokenizer", tokenizer, "--output", OUTPUT, *reader, *kept),
             lambda made: (read(made / "manifest.json")["documents_read"], "documents"),
         ),
         Stage(
             "train",
             (*deepspeed, str(pretrain)),
             pretrain,
-            ("--config", recipe, "--data", shards, "--run", OUTPUT, "--train.precision", precision),
+            ("--config", recipe, "--data", shards, "--run", OUTPUT, *engine),
             lambda made: (read(made / "done.json")["step"], "steps"),
             "done.json",
             environment,
@@ -113,9 +112,9 @@ def distribution() -> tuple[tuple[str, ...], dict[str, str], str]:
         port = str(probe.getsockname()[1])
     deepspeed = (str(Path(PYTHON).with_name("deepspeed")), "--log_level", "critical", "--master_port", port)
     if shutil.which("nvidia-smi"):
-        count = "import torch; print(torch.cuda.device_count())"
-        if int(subprocess.run([PYTHON, "-c", count], stdout=subprocess.PIPE, text=True, check=True).stdout):
-            return deepspeed, {}, "bf16"
+        answer = subprocess.run([PYTHON, "-c", GPU_PRECISION], stdout=subprocess.PIPE, text=True, check=True).stdout
+        if precision := answer.strip():
+            return deepspeed, {}, precision
     threads = str(max(1, CORES // 2))
     # Without instructions for it a CPU emulates bf16, slower than fp32.
     precision = "bf16" if {"avx512_bf16", "amx_bf16"} & set(get_cpu_info().get("flags", [])) else "fp32"
@@ -130,7 +129,7 @@ def run_folder(corpus: Sequence[Path]) -> Path:
     return REPOSITORY / "runs" / f"demo-{corpus[0].name.split('.')[0]}-{key}"
 
 
-def run(folder: Path, corpus: Sequence[Path]) -> str:
+def run(folder: Path, corpus: Sequence[Path], plain_text: str) -> str:
     """Does what is not done yet; returns the table. Raises ValueError, CalledProcessError."""
     for path in corpus:
         if not path.exists():
@@ -141,7 +140,7 @@ def run(folder: Path, corpus: Sequence[Path]) -> str:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ValueError(f"{folder}: another demo is at work here; let it end, or stop it") from None
-        stages, planned = Stages(folder), plan(folder, corpus)
+        stages, planned = Stages(folder), plan(folder, corpus, plain_text)
         for stage in planned:
             stages.run(stage)
         seconds = {Path(stage.output).stem: stages.records[stage.output]["seconds"] for stage in planned}
@@ -151,11 +150,13 @@ def run(folder: Path, corpus: Sequence[Path]) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--corpus", type=Path, nargs="+", action="extend", default=[], help="files, folders")
-    corpus = [path.resolve() for path in parser.parse_args().corpus]
+    parser.add_argument("--plain-text", choices=PLAIN_TEXT, default=PLAIN_TEXT[0], help="what ends a document in .txt")
+    options = parser.parse_args()
+    corpus = [path.resolve() for path in options.corpus]
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, interrupt)
     try:
-        print(run(run_folder(corpus), corpus))
+        print(run(run_folder(corpus), corpus, options.plain_text))
     except KeyboardInterrupt:
         print("\ndemo: stopped; the same `make demo` again goes on from here", file=sys.stderr)
         return 130

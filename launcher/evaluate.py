@@ -28,6 +28,11 @@ def main() -> int:
         train, heldout = Split(options.data, "train"), Split(options.data, "heldout")
         if heldout.tokenizer_fingerprint != trained.tokenizer.fingerprint:
             raise ValueError(f"{options.data} was made with another tokenizer than {options.run}; give its own shards")
+        if heldout.fingerprint != trained.data_fingerprint:
+            print(
+                f"evaluate: {options.data} is not what {options.run} was trained on: it may hold out", file=sys.stderr
+            )
+            print("evaluate: documents that were trained on, and the baseline is of its own text", file=sys.stderr)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         figures = dataclasses.asdict(evaluate_heldout(trained.model, train, heldout, device))
         text = json.dumps({"run": str(options.run), "step": trained.step, **figures}, indent=1)

@@ -6,6 +6,7 @@ wrong and said.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
@@ -42,22 +43,22 @@ def pretrain(command: Command, world: World, stop: StopRequest) -> int:
     fingerprints = {"data": split.fingerprint, "tokenizer": split.tokenizer_fingerprint}
     folder = RunFolder(command.run, fingerprints, recipe)
     folder.check()
-    checkpoint = folder.resume(world)
-    start = checkpoint.step if checkpoint else 0
-    loader = Loader(split, recipe.data, world.rank, world.size, start, recipe.train.steps)
-    if start == recipe.train.steps:
+    with folder.held() if world.leads else contextlib.nullcontext():
+        checkpoint = folder.resume(world)
+        start = checkpoint.step if checkpoint else 0
+        if start == recipe.train.steps:
+            if world.leads:
+                folder.finish()
+                print(f"{folder.path}: all {start} steps are done")
+            return DONE
+        loader = Loader(split, recipe.data, world.rank, world.size, start, recipe.train.steps)
+        model = initial_model(recipe, split)
+        objective = PretrainingObjective(model, recipe.objective)
         if world.leads:
-            folder.finish()
-            print(f"{folder.path}: all {start} steps are done")
-        return DONE
-    if world.leads:
-        folder.prepare(command.data / "tokenizer")
-    model = initial_model(recipe, split)
-    if world.leads:
-        print(summary(recipe, split, model.parameter_count(), stage_of(ds_config), world), flush=True)
-    objective = PretrainingObjective(model, recipe.objective)
-    engine = Engine(objective, recipe.optimizer, recipe.train.precision, ds_config, world, checkpoint)
-    return Training(engine, folder, checkpoint).run(loader, stop)
+            folder.prepare(command.data / "tokenizer")
+            print(summary(recipe, split, model.parameter_count(), stage_of(ds_config), world), flush=True)
+        engine = Engine(objective, recipe.optimizer, recipe.train.precision, ds_config, world, checkpoint)
+        return Training(engine, folder, checkpoint).run(loader, stop)
 
 
 def summary(recipe: Recipe, split: Split, parameters: int, stage: int, world: World) -> str:

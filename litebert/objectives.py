@@ -50,26 +50,24 @@ class PretrainingObjective(nn.Module):
     def __init__(self, model: PretrainingModel, config: ObjectiveConfig) -> None:
         """Raises ValueError where the model lacks a head that a loss needs."""
         super().__init__()
-        if model.pair is None:
-            raise ValueError("objective: SOP needs a model with a pooler: set model.pooler to true")
+        if config.sop and model.pair is None:
+            raise ValueError(
+                "objective.sop needs a sentence-pair head: set model.pooler to true, or objective.sop to 0"
+            )
         self.model = model
         self.weights = {"mlm": config.mlm, "sop": config.sop}
 
     def forward(self, batch: MicroBatch) -> Contribution:
         """The batch's contribution. Samples without a pair have no part in SOP."""
         _, mlm_logits, pair_logits = self.model(batch.ids, batch.token_types, batch.packing, batch.masked)
-        assert pair_logits is not None
         masked, pairs = max(1, batch.counts.masked), max(1, batch.counts.pairs)
         # In fp32: a sum of thousands of terms in bf16 would lose the small ones.
-        losses = {
-            "mlm": F.cross_entropy(mlm_logits.float(), batch.labels, reduction="sum") / masked,
-            "sop": F.cross_entropy(pair_logits.float(), batch.order, ignore_index=-1, reduction="sum") / pairs,
-        }
+        losses = {"mlm": F.cross_entropy(mlm_logits.float(), batch.labels, reduction="sum") / masked}
+        accuracies = {"mlm_accuracy": (mlm_logits.argmax(-1) == batch.labels).sum() / masked}
+        if pair_logits is not None:
+            told = F.cross_entropy(pair_logits.float(), batch.order, ignore_index=-1, reduction="sum")
+            losses["sop"] = told / pairs
+            accuracies["sop_accuracy"] = (pair_logits.argmax(-1) == batch.order).sum() / pairs
         loss = torch.stack([self.weights[name] * value for name, value in losses.items()]).sum()
-        values = {
-            "loss": loss,
-            **losses,
-            "mlm_accuracy": (mlm_logits.argmax(-1) == batch.labels).sum() / masked,
-            "sop_accuracy": (pair_logits.argmax(-1) == batch.order).sum() / pairs,
-        }
+        values = {"loss": loss, **losses, **accuracies}
         return Contribution(loss, {name: value.detach().float() for name, value in values.items()})

@@ -192,7 +192,8 @@ def parse_command(argv: Sequence[str], description: str) -> Command:
     missing = [flag for flag, value in {"--data": files.data, "--run": parsed.run}.items() if value is None]
     if missing:
         raise ValueError(f"{' and '.join(missing)} missing: say where the shards are, and where the run is to go")
-    return Command(_build(parsed, str(files.config or "command line")), files.data, Path(parsed.run))
+    source = " and ".join([*([str(files.config)] if files.config else []), *(["command line"] if overrides else [])])
+    return Command(_build(parsed, source or "command line"), files.data, Path(parsed.run))
 
 
 def _parser(description: str, preset: str = DEFAULT_PRESET) -> ArgumentParser:

@@ -124,7 +124,10 @@ def _read_text(stream: BinaryIO, path: Path, config: ReaderConfig) -> Iterator[D
         try:
             line = raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
         except UnicodeDecodeError as error:
-            raise ValueError(f"{path}, line {number}: not UTF-8 text: {error.reason} at byte {error.start}") from error
+            raise ValueError(
+                f"{path}, line {number}: not UTF-8 text ({error.reason} at byte {error.start}); convert it,"
+                f" e.g. iconv -f GB18030 -t UTF-8"
+            ) from error
         if line.strip():
             lines.append(line)
         if config.plain_text == "line" or (config.plain_text == "blank_line" and not line.strip()):

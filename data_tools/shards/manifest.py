@@ -100,7 +100,13 @@ class Manifest:
                 name: SplitEntry(**{**split, "shards": [Shard(**shard) for shard in split["shards"]]})
                 for name, split in fields["splits"].items()
             }
-            return cls(**fields)
+            found = cls(**fields)
+            found.config["pairs"]["seq_length"]  # what every reader needs of it
+            if elsewhere := [
+                shard.name for split in found.splits.values() for shard in split.shards if "/" in shard.name
+            ]:
+                raise ValueError(f"{path} names {elsewhere[0]!r}, which is not beside it: build again")
+            return found
         except (KeyError, TypeError, json.JSONDecodeError) as error:
             raise ValueError(f"{path} is not a manifest of shards ({error!r}): build again") from error
 

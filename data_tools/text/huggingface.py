@@ -9,9 +9,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import tokenizers
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, processors
 
+from data_tools.text.normalization import rules
 from data_tools.text.tokenizer import CLS, MODEL_FILE, SEP, SPACE, SPECIAL_TOKENS, UNK, Tokenizer
 
 
@@ -46,10 +48,15 @@ def _fast(tokenizer: Tokenizer) -> tokenizers.Tokenizer:
     )
     fast.normalizer = normalizers.Sequence(
         [
+            normalizers.Replace(Regex(_deleted()), ""),
             normalizers.NFC(),
+            # The table is applied to a whole short grapheme if its first character is in it, and would swallow the
+            # marks that follow; a zero-width space, which the table deletes, keeps them apart.
+            normalizers.Replace(Regex(r"(?<=\P{M})(?=\p{M})"), "\u200b"),
             normalizers.Precompiled(tokenizer.charsmap),
             normalizers.NFC(),
             normalizers.Replace(Regex(" {2,}"), " "),
+            normalizers.Strip(),
         ]
     )
     fast.pre_tokenizer = pre_tokenizers.Metaspace(replacement=SPACE, prepend_scheme="never", split=False)
@@ -62,3 +69,11 @@ def _fast(tokenizer: Tokenizer) -> tokenizers.Tokenizer:
     )
     fast.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS])
     return fast
+
+
+def _deleted() -> str:
+    """A character class of all that the table deletes: spelt out, for another library's Unicode may be newer."""
+    codes = np.array(sorted(ord(character) for character, folded in rules().items() if not folded))
+    codes = codes[(codes < 0xD800) | (codes > 0xDFFF)]  # surrogates are in no UTF-8 text
+    runs = np.split(codes, np.flatnonzero(np.diff(codes) > 1) + 1)
+    return "[" + "".join(f"\\x{{{run[0]:X}}}-\\x{{{run[-1]:X}}}" for run in runs) + "]"

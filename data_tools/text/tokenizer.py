@@ -4,8 +4,8 @@ Two properties carry everything downstream, and loading a tokenizer checks both:
 
 * Scores are multiples of 2**-6. Sums over a chunk are then exact in float32 and in float64, so SentencePiece
   (which sums in one) and Hugging Face (in the other) see the same ties and break them alike.
-* No piece joins the end of a sentence to a Chinese character. A long text can be cut there and encoded in
-  chunks with the result of encoding it whole.
+* No piece joins the end of a sentence to a Chinese character, or has a space but at its beginning. A long text can
+  be cut there and encoded in chunks with the result of encoding it whole.
 
 With them, the ids of any stretch of a text between two piece boundaries are the ids of that stretch alone:
 a segment of a sample is a slice of its document's ids, and tokenizing the segment's text gives the slice.
@@ -75,7 +75,7 @@ class Tokenizer:
         self._known[[ord(piece) for piece in pieces if len(piece) == 1]] = True
         self._known[ord(" ")] = self._known[ord(SPACE)]
         ends = [mark for mark in "。！？" if self._known[ord(mark)]]
-        self._safe_cut = re.compile(f"(?<=[{''.join(ends)}])(?=[{_HAN}])" if ends else r"(?!)")
+        self._safe_cut = re.compile(f"(?<=[{''.join(ends)}])(?=[{_HAN}])|(?= )" if ends else "(?= )")
 
     @classmethod
     def load(cls, folder: Path) -> Tokenizer:
@@ -157,6 +157,8 @@ def _check(pieces: Sequence[str], scores: Sequence[float], source: str) -> None:
     joins = re.compile(f"[。！？][{_HAN}]")
     if straddling := [piece for piece in pieces if joins.search(piece)]:
         problems.append(f"its pieces {straddling[:3]} join two sentences")
+    if spaced := [piece for piece in pieces if SPACE in piece[1:]]:
+        problems.append(f"its pieces {spaced[:3]} have a space inside")
     characters = set(pieces)
     if homeless := [piece for piece in pieces[len(SPECIAL_TOKENS) :] if not characters.issuperset(piece)]:
         problems.append(f"its pieces {homeless[:3]} hold characters that are no pieces themselves")

@@ -58,22 +58,23 @@ class TokenizerConfig:
 def train(texts: Iterable[str], config: TokenizerConfig) -> bytes:
     """A SentencePiece unigram model, serialized, with litebert's special tokens and quantised scores.
 
-    Raises ValueError where the text is too little for the vocabulary.
+    Args:
+        texts: to train on, all of them (``fair_sample`` bounds them).
+
+    Raises ValueError where the text is too little for the vocabulary, or its characters too many.
     """
-    sample = list(_sentences(_fair_sample(texts, config)))
-    if not sample:
-        raise ValueError("no text to train a tokenizer on")
+    sentences = list(_sentences(texts))
     with tempfile.TemporaryDirectory() as folder:
         table = Path(folder) / "rules.tsv"
         table.write_text(_rule_table(), encoding="ascii")
-        return _quantised(_trained(sample, config, table))
+        return _quantised(_trained(sentences, config, table))
 
 
-def _trained(sample: list[str], config: TokenizerConfig, table: Path) -> bytes:
+def _trained(sentences: list[str], config: TokenizerConfig, table: Path) -> bytes:
     model = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(sample),
+            sentence_iterator=iter(sentences),
             model_writer=model,
             model_type="unigram",
             vocab_size=config.vocab_size,
@@ -105,7 +106,7 @@ def _explanation(error: str, config: TokenizerConfig) -> str:
     return f"the text is too little for {config.vocab_size} pieces ({reason}): give more text or a smaller --vocab-size"
 
 
-def _fair_sample(texts: Iterable[str], config: TokenizerConfig) -> list[str]:
+def fair_sample(texts: Iterable[str], config: TokenizerConfig) -> list[str]:
     """The documents with the smallest keyed hashes whose characters fit the sample: every document has the same
     chance, in one pass, and memory holds the sample alone."""
     kept: list[tuple[int, int, str]] = []

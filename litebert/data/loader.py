@@ -35,12 +35,19 @@ class Loader:
         start: int = 0,
         stop: int | None = None,
     ) -> None:
-        """Without ``stop``, the steps are one epoch, the last of them what is left of it."""
+        """Without ``stop``, the steps are one epoch, the last of them what is left of it.
+
+        Raises ValueError where a batch is too small for the ranks, or a micro-batch for the samples.
+        """
         self._plan = Plan(split, config, epochs=1 if stop is None else None)
         self._split = split
         self._rank, self._world_size = rank, world_size
         self._start = start
         self._stop = self._plan.steps if stop is None else stop
+        if self._start < self._stop:
+            self._plan.cuts(
+                self._plan.step(self._start), world_size
+            )  # what cannot be cut is told before anything is done
         self._window = functools.lru_cache(maxsize=_WINDOWS_HELD)(self._read_window)
 
     def __len__(self) -> int:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from data_tools.shards.blocks import Block, join
 from data_tools.shards.manifest import Manifest
 from data_tools.shards.reader import ShardReader
+from data_tools.shards.tar import sha256
 
 
 class Split:
@@ -44,12 +45,14 @@ class Split:
         self.samples, self.tokens, self.documents = entry.samples, entry.tokens, entry.documents
         self.copies = len(entry.masked)
         self.block_samples = [samples for shard in entry.shards for samples in shard.samples]
+        for column, expected in entry.index.items():
+            path = self.folder / f"{name}.{column}.npy"
+            if not path.is_file() or sha256(path) != expected:
+                raise ValueError(f"{path} is missing or not the manifest's; build the shards again")
         self.lengths, self.counts, self.paired, self.unigram = (
             np.load(self.folder / f"{name}.{column}.npy", mmap_mode="r", allow_pickle=False)
             for column in ("lengths", "counts", "paired", "unigram")
         )
-        if not len(self.lengths) == self.counts.shape[1] == len(self.paired) == self.samples:
-            raise ValueError(f"{folder}: the index of split {name!r} is not the manifest's; build the shards again")
         self._readers = [ShardReader(self.folder, shard) for shard in entry.shards]
         self._shard_ends = np.cumsum([len(shard.samples) for shard in entry.shards])
 

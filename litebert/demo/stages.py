@@ -69,6 +69,9 @@ class Stages:
         record = self.records.get(stage.output, {})
         if record.get("fingerprint") != fingerprint or not target.exists():
             record = {"fingerprint": fingerprint, "seconds": 0.0}
+        if record.get("digest", "") and record["digest"] != digest(target):
+            print(f"{stage.output}: not as it was made; made again", flush=True)
+            record = {"fingerprint": fingerprint, "seconds": 0.0}
         if "digest" in record:
             print(f"{stage.output}: done before in {clock(record['seconds'])}; same input, settings, code")
             return

@@ -27,7 +27,7 @@ class Heldout:
         mlm_loss, mlm_accuracy: of the model, on the masked tokens.
         unigram_loss: of guessing by the training text's token counts (add-one smoothed), on all held-out text.
         unigram_loss_masked: the same on the masked tokens alone, which whole-word masking draws a little unevenly.
-        sop_accuracy: of the model, on the samples that have two segments.
+        sop_accuracy: of the model, on the samples that have two segments; None for a model without a pair head.
         sop_interval: its 95 % interval (Wilson 1927).
         samples, masked_tokens, pairs: how many there were.
         parameters: of the model.
@@ -37,8 +37,8 @@ class Heldout:
     mlm_accuracy: float
     unigram_loss: float
     unigram_loss_masked: float
-    sop_accuracy: float
-    sop_interval: tuple[float, float]
+    sop_accuracy: float | None
+    sop_interval: tuple[float, float] | None
     samples: int
     masked_tokens: int
     pairs: int
@@ -53,18 +53,20 @@ def evaluate_heldout(model: PretrainingModel, train: Split, heldout: Split, devi
         train: the split whose token counts are the baseline.
         heldout: the split to measure on.
     """
-    objective = PretrainingObjective(model.to(device), ObjectiveConfig())
+    tells_order = model.pair is not None
+    objective = PretrainingObjective(model.to(device), ObjectiveConfig(sop=float(tells_order)))
+    averaged = {"mlm": "masked", "mlm_accuracy": "masked"} | ({"sop_accuracy": "pairs"} if tells_order else {})
     log_unigram = torch.from_numpy(train.unigram_log_probabilities)
     sums: dict[str, float] = defaultdict(float)
     batch = min(_BATCH, heldout.samples)
     config = DataConfig(batch, micro_tokens=max(batch, 2) * heldout.seq_length)
     with torch.inference_mode(), Progress("evaluating", "samples", heldout.samples) as progress:
         for step in Loader(heldout, config, rank=0, world_size=1):
-            (micro_batch,) = step.micro_batches
-            values = objective(micro_batch.to(device)).values
-            for name, over in {"mlm": "masked", "mlm_accuracy": "masked", "sop_accuracy": "pairs"}.items():
-                sums[name] += float(values[name]) * getattr(step.counts, over)
-            sums["unigram"] -= float(log_unigram[micro_batch.labels].sum())
+            for micro_batch in step.micro_batches:
+                values = objective(micro_batch.to(device)).values
+                for name, over in averaged.items():
+                    sums[name] += float(values[name]) * getattr(step.counts, over)
+                sums["unigram"] -= float(log_unigram[micro_batch.labels].sum())
             sums["masked"] += step.counts.masked
             sums["pairs"] += step.counts.pairs
             progress.advance(step.counts.samples)
@@ -75,8 +77,8 @@ def evaluate_heldout(model: PretrainingModel, train: Split, heldout: Split, devi
         mlm_accuracy=sums["mlm_accuracy"] / masked,
         unigram_loss=-float((text * train.unigram_log_probabilities).sum()),
         unigram_loss_masked=sums["unigram"] / masked,
-        sop_accuracy=sums["sop_accuracy"] / pairs,
-        sop_interval=wilson_interval(sums["sop_accuracy"], sums["pairs"]),
+        sop_accuracy=sums["sop_accuracy"] / pairs if tells_order else None,
+        sop_interval=wilson_interval(sums["sop_accuracy"], sums["pairs"]) if tells_order else None,
         samples=heldout.samples,
         masked_tokens=int(sums["masked"]),
         pairs=int(sums["pairs"]),

@@ -59,8 +59,10 @@ def logit_difference(trained: Trained, folder: Path) -> float:
     with torch.inference_mode():
         packing = Packing.of(lengths.tolist())
         ours = trained.model(ids[mask], types[mask], packing, torch.arange(packing.tokens))
-        theirs = exported(input_ids=ids, token_type_ids=types, attention_mask=mask.long())
-    differences = [(ours.mlm_logits_MV - theirs.prediction_logits[mask]).abs().max()]
+        segments = {"token_type_ids": types} if config.token_types else {}
+        theirs = exported(input_ids=ids, attention_mask=mask.long(), **segments)
+    mlm_logits = theirs["prediction_logits"] if "prediction_logits" in theirs else theirs["logits"]
+    differences = [(ours.mlm_logits_MV - mlm_logits[mask]).abs().max()]
     pair_logits = theirs.get("sop_logits", theirs.get("seq_relationship_logits"))
     if ours.pair_logits_B2 is not None and pair_logits is not None:
         differences.append((ours.pair_logits_B2 - pair_logits).abs().max())

@@ -10,6 +10,7 @@ from litebert.train.optimizers import OptimizerConfig
 
 # Keys of DeepSpeed whose owner is the recipe, and where it says them. "auto" means just that, and is let
 # through.
+REPOSITORY = Path(__file__).resolve().parents[2]
 OWNED = {
     "train_batch_size": "data.global_batch",
     "train_micro_batch_size_per_gpu": "data.micro_tokens",
@@ -55,6 +56,8 @@ def read_ds_config(path: Path, precision: str) -> dict[str, Any]:
         ValueError: the file cannot be read, or a key in it is unknown or the recipe's; all such keys are
             named.
     """
+    if not path.is_absolute() and not path.exists():
+        path = REPOSITORY / path  # as the recipes write it, from wherever they are run
     try:
         content = json.loads(path.read_text())
     except (OSError, ValueError) as error:

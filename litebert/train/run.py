@@ -5,12 +5,14 @@ RUN/run.json  recipe.yaml  tokenizer/  ledger.jsonl  metrics.jsonl  tensorboard/
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import fcntl
 import json
 import os
 import platform
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from litebert.recipe import Recipe, fixed
 from litebert.train.checkpoint import Checkpoint, folder_of, latest, read
 from litebert.train.world import World
 
+LOCK = ".lock"
 PACKAGES = ("torch", "deepspeed", "numpy", "safetensors")
 
 
@@ -53,9 +56,29 @@ class RunFolder:
             raise ValueError(f"{self.path} is a file: choose another --run")
         record = self.path / "run.json"
         if record.exists():
-            self.match(json.loads(record.read_text()), self.path)
-        elif any(entry.suffix != ".tmp" for entry in self.path.iterdir()):
+            try:
+                found = json.loads(record.read_text())
+                _identity(found)
+            except (ValueError, KeyError, TypeError) as error:
+                raise ValueError(f"{record}: not the record of a run ({error!r}): choose another --run") from None
+            self.match(found, self.path)
+        elif any(entry.suffix != ".tmp" and entry.name != LOCK for entry in self.path.iterdir()):
             raise ValueError(f"{self.path} holds something that is no run of litebert: choose another --run")
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Keeps every other training out of the folder, until this one ends or dies.
+
+        Raises:
+            ValueError: another one is at work in it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / LOCK).open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ValueError(f"{self.path}: another training is at work in it; let it end, or stop it") from None
+            yield
 
     def match(self, record: Mapping[str, Any], where: Path) -> None:
         """Compares what was recorded with this run.

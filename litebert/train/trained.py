@@ -20,12 +20,14 @@ class Trained:
         tokenizer: that its ids are of.
         step: optimizer steps it was trained for.
         recipe: how.
+        data_fingerprint: of the shards it was trained on.
     """
 
     model: PretrainingModel
     tokenizer: Tokenizer
     step: int
     recipe: Recipe
+    data_fingerprint: str
 
 
 def load_trained(run: Path) -> Trained:
@@ -46,4 +48,4 @@ def load_trained(run: Path) -> Trained:
     recipe = Recipe.from_dict(checkpoint.info["recipe"])
     model = PretrainingModel(recipe.model_config(tokenizer.vocab_size))
     model.load_state_dict(read_weights(checkpoint.folder))
-    return Trained(model.eval(), tokenizer, checkpoint.step, recipe)
+    return Trained(model.eval(), tokenizer, checkpoint.step, recipe, checkpoint.info["fingerprints"]["data"])

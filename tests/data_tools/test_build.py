@@ -86,7 +86,7 @@ def test_every_document_is_there_whole_on_one_side(shards, texts, build_config):
         for text in texts:
             kept = len(canonical_paragraphs(text)) >= build_config.filter.min_characters
             if kept and split_of(canonical_paragraphs(text), 0.1, build_config.seed) == split:
-                expected.append(fast(text.strip(), add_special_tokens=False)["input_ids"])
+                expected.append(fast(text, add_special_tokens=False)["input_ids"])
         assert documents_of(shards, split) == sorted(expected)
 
 
@@ -101,7 +101,7 @@ def test_real_text_has_the_ids_of_the_exported_tokenizer(tmp_path):
     build([tmp_path / "real.jsonl"], tmp_path / "tokenizer", tmp_path / "shards", BuildConfig())
     fast = AutoTokenizer.from_pretrained(tmp_path / "shards" / "tokenizer", local_files_only=True)
     found = documents_of(tmp_path / "shards", "train") + documents_of(tmp_path / "shards", "heldout")
-    raw = {tuple(fast(text.strip(), add_special_tokens=False)["input_ids"]) for text in texts}
+    raw = {tuple(fast(text, add_special_tokens=False)["input_ids"]) for text in texts}
     assert len(found) > 350 and all(tuple(ids) in raw for ids in found)
 
 
@@ -250,7 +250,7 @@ def test_the_command_line_makes_a_tokenizer_and_does_not_overwrite_it(tmp_path, 
     assert again.returncode == 2 and "exists" in again.stderr
     assert Tokenizer.load(tmp_path / "tokenizer").fingerprint == first
     small = tmp_path / "small.jsonl"
-    small.write_text(json.dumps({"text": "中国人民"}), encoding="utf-8")
+    small.write_text(json.dumps({"text": "中国人民解放军进行曲"}), encoding="utf-8")
     little = run("tokenizer", "--input", small, "--output", tmp_path / "other", "--vocab-size", 300)
     assert little.returncode == 2 and "too little for 300 pieces" in little.stderr
     narrow = run("tokenizer", "--input", corpus, "--output", tmp_path / "other", "--vocab-size", 20)

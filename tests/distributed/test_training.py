@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import fcntl
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ pytestmark = pytest.mark.distributed
 STAGES = (0, 1, 2, 3)
 HALF = STEPS // 2
 NO_DROPOUT = ("--model.dropout", "0")
+DISTIL = ("--model.pooler", "false", "--model.token_types", "0", "--train.steps", "5")
 
 
 def job(bench: Bench, run: str, *overrides: str, stage: int = 1, stop_after: int | None = None) -> dict[str, Any]:
@@ -44,6 +46,7 @@ def two_ranks(bench: Bench) -> list[int | str]:
         job(bench, "elastic", *NO_DROPOUT, stage=1, stop_after=7),
         job(bench, "damaged", *NO_DROPOUT, "--train.checkpoint_every", "5", stop_after=HALF),
     ]
+    jobs.append(job(bench, "tight", "--data.global_batch", "1"))
     return bench.group(2, jobs)[0]
 
 
@@ -80,8 +83,14 @@ def one_rank(bench: Bench, two_ranks: list[int | str]) -> tuple[list[int | str],
         job(bench, "foreign"),
         job(bench, "one_rank", *NO_DROPOUT, stage=0),
         job(bench, "short", "--data.micro_tokens", "100", "--model.max_positions", "90"),
+        job(bench, "distil", *DISTIL, "--objective.sop", "0"),
+        job(bench, "distil_with_sop", *DISTIL, "--objective.sop", "1"),
+        job(bench, "held"),
     ]
-    return bench.group(1, jobs)
+    (bench.run("held")).mkdir()
+    with (bench.run("held") / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return bench.group(1, jobs)
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +100,7 @@ def three_ranks(bench: Bench, one_rank: tuple[list[int | str], str]) -> list[int
 
 
 def test_runs_end_as_they_should(two_ranks: list[int | str]) -> None:
-    assert two_ranks == [0, 85, 0] * len(STAGES) + [0, 85, 85]
+    assert two_ranks[:-1] == [0, 85, 0] * len(STAGES) + [0, 85, 85]
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -176,6 +185,22 @@ def test_a_recipe_too_short_for_the_data_is_refused(bench: Bench, one_rank: Any)
     message = one_rank[0][7]
     assert "data.micro_tokens 100" in message and "model.max_positions 90" in message
     assert not bench.run("short").exists()
+
+
+def test_a_batch_that_the_ranks_cannot_share_is_refused_before_anything_is_made(bench: Bench, two_ranks: Any) -> None:
+    assert "global_batch 1 is too few samples for 2 ranks" in two_ranks[-1]
+    assert not (bench.run("tight") / "run.json").exists()
+
+
+def test_a_model_without_a_pair_head_trains_on_words_alone(bench: Bench, one_rank: Any) -> None:
+    assert one_rank[0][8] == 0
+    assert all("sop" not in line and line["loss"] == line["mlm"] for line in bench.metrics("distil"))
+    assert "pooler" in one_rank[0][9] and not (bench.run("distil_with_sop") / "run.json").exists()
+
+
+def test_a_folder_in_which_another_training_is_at_work_is_refused(bench: Bench, one_rank: Any) -> None:
+    assert "another training is at work" in one_rank[0][10]
+    assert [path.name for path in bench.run("held").iterdir()] == [".lock"]
 
 
 def weights(bench: Bench, run: str) -> dict[str, torch.Tensor]:

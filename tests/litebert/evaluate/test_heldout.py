@@ -1,9 +1,14 @@
 """Held-out figures beside a walk through the samples, one at a time, in float64."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
 
+from data_tools.build import BuildConfig, build
+from data_tools.samples.pairs import PairConfig
+from data_tools.shards.assembly import ShardConfig
 from data_tools.text.tokenizer import CLS, SEP
 from litebert.data.split import Split
 from litebert.evaluate.heldout import evaluate_heldout, wilson_interval
@@ -48,7 +53,7 @@ def walked(model, split):
             if (order := int(one.samples.order[0])) >= 0:
                 pair_hits += int(output.pair_logits_B2.argmax()) == order
                 pairs += 1
-    return losses / masked, hits / masked, pair_hits / pairs, masked, pairs
+    return losses / masked, hits / masked, pair_hits / max(1, pairs), masked, pairs
 
 
 def test_figures_equal_a_walk_through_the_samples(model, shards):
@@ -90,3 +95,19 @@ def test_unigram_baseline_is_a_count_of_tokens(model, shards):
 )
 def test_wilson_interval_is_the_one_of_the_tables(successes, trials, low, high):
     assert wilson_interval(successes, trials) == pytest.approx((low, high), abs=1e-4)
+
+
+def test_samples_that_are_all_full_are_measured_too(model, corpus, tokenizer_folder, tmp_path):
+    """Text without a sentence end: every sample is as long as it may be, and a batch needs several micro-batches."""
+    texts = [json.loads(line)["text"].translate({ord(mark): "，" for mark in "。！？；…\n"}) for line in corpus.open()]
+    (tmp_path / "flat.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    config = BuildConfig(pairs=PairConfig(seq_length=64), shards=ShardConfig(heldout_share=0.3))
+    build([tmp_path / "flat.jsonl"], tokenizer_folder, tmp_path / "shards", config)
+    train, heldout = Split(tmp_path / "shards", "train"), Split(tmp_path / "shards", "heldout")
+    assert np.mean(np.asarray(heldout.lengths) > 60) > 0.7
+    figures = evaluate_heldout(model, train, heldout, torch.device("cpu"))
+    with torch.inference_mode():
+        loss, accuracy, _, masked, pairs = walked(model, heldout)
+    assert (figures.masked_tokens, figures.pairs, figures.samples) == (masked, pairs, heldout.samples)
+    assert figures.mlm_loss == pytest.approx(loss, abs=1e-4)
+    assert figures.mlm_accuracy == pytest.approx(accuracy, abs=1e-6)
