@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,9 +12,11 @@ from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, Namesp
 from data_tools.build import BuildConfig, build
 from data_tools.documents.readers import ReaderConfig, find_files, read_documents
 from data_tools.progress import Progress
-from data_tools.text.huggingface import save_tokenizer
-from data_tools.text.tokenizer import MODEL_FILE, Tokenizer
+from data_tools.text.huggingface import KINDS, save_tokenizer
+from data_tools.text.interface import TextTokenizer
+from data_tools.text.tokenizer import Tokenizer
 from data_tools.text.training import TokenizerConfig, train
+from data_tools.text.wordpiece import WordPiece
 from data_tools.verification import verify
 
 
@@ -21,8 +24,11 @@ def _parser() -> ArgumentParser:
     parser = ArgumentParser(prog="python -m data_tools", description=__doc__, exit_on_error=False)
     verbs = parser.add_subcommands(required=True, dest="verb")
 
-    tokenizer = ArgumentParser(description="Train a SentencePiece tokenizer on documents.", exit_on_error=False)
-    _add_inputs(tokenizer)
+    tokenizer = ArgumentParser(
+        description="Train a SentencePiece tokenizer on documents, or import a WordPiece one.", exit_on_error=False
+    )
+    _add_inputs(tokenizer, required=False)
+    tokenizer.add_argument("--wordpiece", type=Path, help="BERT's vocab.txt, taken as it is: nothing is trained")
     tokenizer.add_argument("--output", type=Path, required=True, help="folder to make")
     tokenizer.add_argument("--vocab-size", type=int, default=TokenizerConfig.vocab_size, help="pieces")
     tokenizer.add_argument("--character-coverage", type=float, default=TokenizerConfig.character_coverage)
@@ -46,19 +52,36 @@ def _parser() -> ArgumentParser:
     return parser
 
 
-def _add_inputs(parser: ArgumentParser) -> None:
+def _add_inputs(parser: ArgumentParser, required: bool = True) -> None:
     parser.add_argument(
         "--input",
         type=Path,
         nargs="+",
-        required=True,
+        required=required,
         help="files or folders: jsonl, txt, plain or gz/bz2/xz/zst",
     )
 
 
 def _tokenizer(options: Namespace) -> None:
-    if (options.output / MODEL_FILE).exists() or options.output.is_file():
+    if options.output.is_file() or any((options.output / kind.FILE).exists() for kind in KINDS):
         raise ValueError(f"{options.output} exists; give another --output")
+    tokenizer = _imported(options) if options.wordpiece else _trained(options)
+    save_tokenizer(tokenizer, options.output)
+    print(f"{options.output}: {tokenizer.vocab_size} pieces, fingerprint {tokenizer.fingerprint[:12]}")
+
+
+def _imported(options: Namespace) -> TextTokenizer:
+    defaults = dataclasses.asdict(TokenizerConfig())
+    given = [name for name, default in defaults.items() if options[name] != default]
+    if options.input or given:
+        useless = ", ".join(f"--{name.replace('_', '-')}" for name in ["input"] * bool(options.input) + given)
+        raise ValueError(f"--wordpiece trains nothing, so {useless} would have no effect; leave it out")
+    return WordPiece(options.wordpiece.read_bytes(), str(options.wordpiece))
+
+
+def _trained(options: Namespace) -> TextTokenizer:
+    if not options.input:
+        raise ValueError("give text to train on, --input FILE..., or a vocabulary to import, --wordpiece vocab.txt")
     config = TokenizerConfig(options.vocab_size, options.character_coverage, options.sample_characters, options.seed)
     with Progress("reading text", "documents") as progress:
 
@@ -68,9 +91,7 @@ def _tokenizer(options: Namespace) -> None:
                 yield document.text
 
         model = train(texts(), config)
-    tokenizer = Tokenizer(model, "the trained model")
-    save_tokenizer(tokenizer, options.output)
-    print(f"{options.output}: {tokenizer.vocab_size} pieces, fingerprint {tokenizer.fingerprint[:12]}")
+    return Tokenizer(model, "the trained model")
 
 
 def _build(options: Namespace) -> None:
