@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
 import re
 import unicodedata
 from array import array
@@ -113,6 +114,14 @@ def _moves(character: str) -> bool:
     return unicodedata.combining(character) != 0
 
 
+class _Pieces(NamedTuple):
+    """Pieces of runs end to end; where each begins and ends in characters of its run."""
+
+    ids: list[int]
+    starts: list[int]
+    ends: list[int]
+
+
 class _Runs(dict[str, int]):
     """Every run met lately, by its text, with its pieces; a run not met yet gets the next number, and waits."""
 
@@ -132,13 +141,13 @@ class _Runs(dict[str, int]):
         self.waiting.append(run)
         return number
 
-    def add(self, ids: Sequence[int], starts: Sequence[int], ends: Sequence[int]) -> None:
-        """The pieces of the run that has waited longest; places in characters of the run."""
-        self.offsets.append(len(self.ids))
-        self.counts.append(len(ids))
-        self.ids.extend(ids)
-        self.starts.extend(starts)
-        self.ends.extend(ends)
+    def add(self, pieces: _Pieces, counts: list[int]) -> None:
+        """The pieces of the runs that waited, in their order, and how many are each run's."""
+        self.offsets.extend(itertools.accumulate(counts[:-1], initial=len(self.ids)))
+        self.counts.extend(counts)
+        self.ids.extend(pieces.ids)
+        self.starts.extend(pieces.starts)
+        self.ends.extend(pieces.ends)
 
 
 class WordPiece:
@@ -211,31 +220,33 @@ class WordPiece:
     def _looked_up(self, texts: Sequence[str]) -> tuple[Encoded, int]:
         """Texts encoded together, and how many characters they have."""
         codes = code_points("\n".join(texts))  # no run goes on over a line feed
-        found = self._table[codes]
+        found = self._table.take(codes)
         in_run = found < _SPACE
         head = found != _SPACE
         head[1:] &= ~(in_run[1:] & in_run[:-1])
         heads = np.flatnonzero(head)
-        ids = found[heads]
+        ids = found.take(heads)
         run_heads = ids < _SPACE
         numbers = self._numbers(codes, in_run)
         runs = self._runs
-        counts_of_run = np.array(runs.counts)[numbers]
+        counts_of_run = np.asarray(runs.counts).take(numbers)
         counts = np.ones(len(heads), np.int64)
         counts[run_heads] = counts_of_run
         ids, starts = np.repeat(ids, counts), np.repeat(heads, counts)
         ends = starts + 1
         places = np.flatnonzero(ids < _SPACE)
-        pieces = ranges(np.array(runs.offsets)[numbers], counts_of_run)
-        ids[places] = np.array(runs.ids)[pieces]
-        ends[places] = starts[places] + np.array(runs.ends)[pieces]
-        starts[places] += np.array(runs.starts)[pieces]
+        pieces = ranges(np.asarray(runs.offsets).take(numbers), counts_of_run)
+        ids[places] = np.asarray(runs.ids).take(pieces)
+        ends[places] = starts[places] + np.asarray(runs.ends).take(pieces)
+        starts[places] += np.asarray(runs.starts).take(pieces)
         if runs.characters > CACHE_CHARACTERS:
             runs.clear()
-        begins = np.cumsum([0, *(len(text) + 1 for text in texts)])
-        lengths = np.diff(np.searchsorted(starts, begins))
+        text_ends = np.cumsum(np.fromiter(map(len, texts), np.int64, len(texts)) + 1)
+        lengths = np.diff(np.searchsorted(starts, text_ends), prepend=0)
         line_feeds = np.repeat(np.arange(len(texts)), lengths)
-        return Encoded(ids, starts - line_feeds, ends - line_feeds, lengths), int(begins[-1]) - len(texts)
+        starts -= line_feeds
+        ends -= line_feeds
+        return Encoded(ids, starts, ends, lengths), int(text_ends[-1]) - len(texts)
 
     def _numbers(self, codes: npt.NDArray[np.uint32], in_run: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
         """The number of each run, in their order; new ones are cut into pieces."""
@@ -263,38 +274,45 @@ class WordPiece:
         odd = iter(
             self._reference.encode_batch([run for run, word in zip(waiting, words, strict=True) if "\0" in word])
         )
+        pieces = _Pieces([], [], [])
+        counts = []
         for word in words:
+            before = len(pieces.ids)
             if "\0" in word:
                 encoding = next(odd)
-                starts = [begin for begin, _ in encoding.offsets]
-                ends = [end for _, end in encoding.offsets]
-                runs.add(encoding.ids, starts, ends)
+                pieces.ids.extend(encoding.ids)
+                pieces.starts.extend(begin for begin, _ in encoding.offsets)
+                pieces.ends.extend(end for _, end in encoding.offsets)
             else:
-                runs.add(*self._cut(word))
+                self._cut(word, pieces)
+            counts.append(len(pieces.ids) - before)
+        runs.add(pieces, counts)
 
-    def _cut(self, word: str) -> tuple[list[int], list[int], list[int]]:
-        """The pieces of a word, the longest that fits first, and where they begin and end."""
-        size = len(word)
-        unknown = [self.vocabulary.unk], [0], [size]
-        if size > LONGEST_WORD:
-            return unknown
-        ids: list[int] = []
-        edges = [0]
-        pieces = self._first
-        while (begin := edges[-1]) < size:
-            longest = _PREFIX
+    def _cut(self, word: str, pieces: _Pieces) -> None:
+        """Add the pieces of a word, the longest that fits first."""
+        ids, starts, ends = pieces
+        size, before = len(word), len(ids)
+        begin = 0 if size <= LONGEST_WORD else size
+        known = self._first
+        while begin < size:
+            longest, last = _PREFIX, begin
             for end in range(begin + 1, size + 1):
-                found = pieces.get(word[begin:end])
+                found = known.get(word[begin:end])
                 if found is None:
                     break
                 if found != _PREFIX:
-                    longest, edge = found, end
-            if longest == _PREFIX:
-                return unknown
+                    longest, last = found, end
+            if last == begin:
+                break
             ids.append(longest)
-            edges.append(edge)
-            pieces = self._rest
-        return ids, edges[:-1], edges[1:]
+            starts.append(begin)
+            ends.append(last)
+            begin, known = last, self._rest
+        if begin < size or size > LONGEST_WORD:
+            del ids[before:], starts[before:], ends[before:]
+            ids.append(self.vocabulary.unk)
+            starts.append(0)
+            ends.append(size)
 
 
 def bert_tokenizer(tokenizer: WordPiece) -> tokenizers.Tokenizer:

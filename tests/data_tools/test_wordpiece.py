@@ -168,7 +168,9 @@ def test_empty_texts_have_no_pieces(ours):
 @given(st.data())
 def test_what_begins_at_a_piece_or_just_before_it(data):
     widths = data.draw(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 3)), max_size=8))  # gap, width
-    end, starts, ends = 0, [], []
+    starts: list[int] = []
+    ends: list[int] = []
+    end = 0
     for gap, width in widths:
         same = width == 0 and bool(starts)  # another piece of the same character
         starts.append(starts[-1] if same else end + gap)
