@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import sys
 from collections import Counter
@@ -15,10 +16,12 @@ from data_tools.documents.filters import FilterConfig, rejection
 from data_tools.documents.readers import ReaderConfig, find_files, read_documents
 from data_tools.progress import Progress
 from data_tools.text.huggingface import save_tokenizer
+from data_tools.text.interface import TextTokenizer
 from data_tools.text.normalization import canonical_paragraphs
 from data_tools.text.sentences import code_points
 from data_tools.text.tokenizer import Tokenizer
 from data_tools.text.training import TokenizerConfig, fair_sample, train
+from data_tools.text.wordpiece import WordPiece
 from data_tools.verification import verify
 
 
@@ -26,8 +29,11 @@ def _parser() -> ArgumentParser:
     parser = ArgumentParser(prog="python -m data_tools", description=__doc__, exit_on_error=False)
     verbs = parser.add_subcommands(required=True, dest="verb")
 
-    tokenizer = ArgumentParser(description="Train a SentencePiece tokenizer on documents.", exit_on_error=False)
-    _add_inputs(tokenizer)
+    tokenizer = ArgumentParser(
+        description="Train a SentencePiece tokenizer on documents, or import a WordPiece one.", exit_on_error=False
+    )
+    _add_inputs(tokenizer, required=False)
+    tokenizer.add_argument("--wordpiece", type=Path, help="BERT's vocab.txt, taken as it is: nothing is trained")
     tokenizer.add_argument("--output", type=Path, required=True, help="folder to make")
     tokenizer.add_argument("--vocab-size", type=int, default=TokenizerConfig.vocab_size, help="pieces")
     tokenizer.add_argument("--character-coverage", type=float, default=TokenizerConfig.character_coverage)
@@ -52,12 +58,12 @@ def _parser() -> ArgumentParser:
     return parser
 
 
-def _add_inputs(parser: ArgumentParser) -> None:
+def _add_inputs(parser: ArgumentParser, required: bool = True) -> None:
     parser.add_argument(
         "--input",
         type=Path,
         nargs="+",
-        required=True,
+        required=required,
         help="files or folders: jsonl, txt, plain or gz/bz2/xz/zst",
     )
 
@@ -66,6 +72,28 @@ def _tokenizer(options: Namespace) -> None:
     output: Path = options.output
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise ValueError(f"{output} exists; give another --output")
+    tokenizer = _imported(options) if options.wordpiece else _trained(options)
+    partial = output.with_name(f".{output.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    save_tokenizer(tokenizer, partial)
+    if output.exists():
+        output.rmdir()
+    partial.rename(output)
+    print(f"{output}: {tokenizer.vocab_size} pieces, fingerprint {tokenizer.fingerprint[:12]}")
+
+
+def _imported(options: Namespace) -> TextTokenizer:
+    defaults = dataclasses.asdict(TokenizerConfig())
+    given = [name for name, default in defaults.items() if options[name] != default]
+    if options.input or given:
+        useless = ", ".join(f"--{name.replace('_', '-')}" for name in ["input"] * bool(options.input) + given)
+        raise ValueError(f"--wordpiece trains nothing, so {useless} would have no effect; leave it out")
+    return WordPiece(options.wordpiece.read_bytes(), str(options.wordpiece))
+
+
+def _trained(options: Namespace) -> TextTokenizer:
+    if not options.input:
+        raise ValueError("give text to train on, --input FILE..., or a vocabulary to import, --wordpiece vocab.txt")
     config = TokenizerConfig(options.vocab_size, options.character_coverage, options.sample_characters, options.seed)
     files = find_files(options.input)
     rejected: Counter[str] = Counter()
@@ -84,14 +112,7 @@ def _tokenizer(options: Namespace) -> None:
     if not sample:
         reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(rejected.items())) or "none there"
         raise ValueError(f"no Chinese text in {files[0]}{f' and {len(files) - 1} more' * (len(files) > 1)}: {reasons}")
-    tokenizer = Tokenizer(train(sample, config), "the trained model")
-    partial = output.with_name(f".{output.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    save_tokenizer(tokenizer, partial)
-    if output.exists():
-        output.rmdir()
-    partial.rename(output)
-    print(f"{output}: {tokenizer.vocab_size} pieces, fingerprint {tokenizer.fingerprint[:12]}")
+    return Tokenizer(train(sample, config), "the trained model")
 
 
 def _build(options: Namespace) -> None:

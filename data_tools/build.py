@@ -32,8 +32,8 @@ from data_tools.samples.preparation import SPLITS, prepare
 from data_tools.shards import manifest, tar
 from data_tools.shards.assembly import Assembled, ShardConfig, assemble
 from data_tools.shards.manifest import Manifest, SplitEntry
-from data_tools.text.huggingface import save_tokenizer
-from data_tools.text.tokenizer import Tokenizer
+from data_tools.text.huggingface import load_tokenizer, save_tokenizer
+from data_tools.text.interface import TextTokenizer
 from data_tools.text.words import SEGMENTER
 
 _BATCH_CHARACTERS = 1_000_000
@@ -78,7 +78,7 @@ def build(inputs: Sequence[Path], tokenizer: Path, output: Path, config: BuildCo
     Raises ValueError if the folder holds anything else, or the corpus leaves a split empty.
     """
     files = find_files(inputs)
-    spoken = Tokenizer.load(tokenizer)
+    spoken = load_tokenizer(tokenizer)
     identity: dict[str, Any] = {
         "format": manifest.FORMAT,
         "inputs": fingerprint(files),
@@ -104,7 +104,7 @@ def build(inputs: Sequence[Path], tokenizer: Path, output: Path, config: BuildCo
 
 
 def _build_into(
-    partial: Path, files: list[Path], spoken: Tokenizer, config: BuildConfig, workers: int, identity: dict[str, Any]
+    partial: Path, files: list[Path], spoken: TextTokenizer, config: BuildConfig, workers: int, identity: dict[str, Any]
 ) -> Manifest:
     with _workers(workers, spoken, config) as executor:
         tally = _prepare_all(files, config, partial, executor, workers)
@@ -114,6 +114,7 @@ def _build_into(
     result = Manifest(
         build=manifest.fingerprint(identity),
         tokenizer=spoken.fingerprint,
+        tokenizer_kind=spoken.KIND,
         vocab_size=spoken.vocab_size,
         segmenter=SEGMENTER,
         inputs=identity["inputs"],
@@ -169,7 +170,7 @@ def _assemble_all(
     split: str,
     tally: Tally,
     config: BuildConfig,
-    tokenizer: Tokenizer,
+    tokenizer: TextTokenizer,
     folder: Path,
     executor: Executor | None,
     workers: int,
@@ -216,13 +217,13 @@ def _batches(files: list[Path], config: ReaderConfig) -> Iterator[list[Document]
 
 
 # In a worker: what every task needs, loaded once.
-_task: tuple[Tokenizer, BuildConfig]
+_task: tuple[TextTokenizer, BuildConfig]
 
 
-def _start_worker(tokenizer: bytes, config: BuildConfig) -> None:
+def _start_worker(kind: type[TextTokenizer], model: bytes, config: BuildConfig) -> None:
     global _task
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to act on
-    _task = (Tokenizer(tokenizer, "the tokenizer"), config)
+    _task = (kind(model, "the tokenizer"), config)
 
 
 def _prepare_batch(number: int, documents: list[Document], folder: Path) -> Tally:
@@ -241,11 +242,11 @@ def _assemble_shard(split: str, part: int, parts: int, folder: Path) -> Assemble
     if not len(samples):
         return None
     path = folder / f"{split}-{part:05d}.tar"
-    return assemble(path, samples, part, config.masks, config.shards, tokenizer.vocab_size, config.seed)
+    return assemble(path, samples, part, config.masks, config.shards, tokenizer.vocabulary, config.seed)
 
 
 @contextlib.contextmanager
-def _workers(count: int, tokenizer: Tokenizer, config: BuildConfig) -> Iterator[Executor | None]:
+def _workers(count: int, tokenizer: TextTokenizer, config: BuildConfig) -> Iterator[Executor | None]:
     """A pool of worker processes; for one worker none, the work is then done here."""
     if count < 1:
         raise ValueError(f"--workers {count}: at least one is needed")
@@ -255,7 +256,8 @@ def _workers(count: int, tokenizer: Tokenizer, config: BuildConfig) -> Iterator[
         yield None
         return
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(count, context, initializer=_start_worker, initargs=(tokenizer.model, config))
+    task = (type(tokenizer), tokenizer.model, config)
+    pool = ProcessPoolExecutor(count, context, initializer=_start_worker, initargs=task)
     try:
         yield pool
     finally:

@@ -10,14 +10,16 @@ from data_tools.progress import Progress
 from data_tools.shards import tar
 from data_tools.shards.manifest import Manifest
 from data_tools.shards.reader import ShardReader
-from data_tools.text.tokenizer import CLS, SEP, Tokenizer
+from data_tools.text.huggingface import load_tokenizer
+from data_tools.text.interface import Vocabulary
 
 
 def verify(folder: Path) -> str:
     """Check a folder; a line that says what was checked. Raises ValueError that names everything wrong."""
     manifest = Manifest.load(folder)
     problems = []
-    if Tokenizer.load(folder / "tokenizer").fingerprint != manifest.tokenizer:
+    tokenizer = load_tokenizer(folder / "tokenizer")
+    if (tokenizer.fingerprint, tokenizer.KIND) != (manifest.tokenizer, manifest.tokenizer_kind):
         problems.append("tokenizer: not the one the shards were built with")
     samples = 0
     for split, entry in manifest.splits.items():
@@ -33,7 +35,7 @@ def verify(folder: Path) -> str:
                 elif tar.sha256(path) != shard.sha256:
                     problems.append(f"{shard.name}: its SHA-256 is not the manifest's")
                 else:
-                    problems += _content(ShardReader(folder, shard), manifest.vocab_size)
+                    problems += _content(ShardReader(folder, shard), tokenizer.vocabulary)
                 progress.advance(sum(shard.samples))
         samples += entry.samples
     if problems:
@@ -41,7 +43,7 @@ def verify(folder: Path) -> str:
     return f"{folder}: whole: {samples:,} samples in {sum(len(e.shards) for e in manifest.splits.values())} shards"
 
 
-def _content(reader: ShardReader, vocab_size: int) -> list[str]:
+def _content(reader: ShardReader, vocabulary: Vocabulary) -> list[str]:
     """What is wrong inside a shard whose bytes are the manifest's."""
     problems = []
     for block in range(len(reader.shard.samples)):
@@ -51,9 +53,9 @@ def _content(reader: ShardReader, vocab_size: int) -> list[str]:
         sound = (
             len(samples) == reader.shard.samples[block]
             and len(samples.ids) == ends[-1]
-            and samples.ids.max() < vocab_size
-            and bool((samples.ids[ends - samples.lengths] == CLS).all())
-            and bool((samples.ids[ends - 1] == SEP).all())
+            and samples.ids.max() < vocabulary.size
+            and bool((samples.ids[ends - samples.lengths] == vocabulary.cls).all())
+            and bool((samples.ids[ends - 1] == vocabulary.sep).all())
             and len(masks.positions) == masks.counts.sum() == len(masks.inputs)
             and bool((masks.positions < np.repeat(samples.lengths, masks.counts)).all())
         )

@@ -14,6 +14,7 @@ from data_tools.shards.assembly import ShardConfig
 from data_tools.text.huggingface import save_tokenizer
 from data_tools.text.tokenizer import Tokenizer
 from data_tools.text.training import TokenizerConfig, train
+from data_tools.text.wordpiece import WordPiece
 
 SUBJECTS = [
     "我们",
@@ -98,6 +99,29 @@ def tokenizer_folder(texts: list[str], tmp_path_factory: pytest.TempPathFactory)
 @pytest.fixture(scope="session")
 def tokenizer(tokenizer_folder: Path) -> Tokenizer:
     return Tokenizer.load(tokenizer_folder)
+
+
+@pytest.fixture(scope="session")
+def wordpiece_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A vocabulary of BERT's kind, made up: unused lines, special tokens not first, the corpus's characters."""
+    letters = "abcdefghijklmnopqrstuvwxyz0123456789ぁあア한한ßøñжλ×→😀"
+    words = ["hello", "he", "##llo", "##lo", "2012", "201", "##2年", "カ", "##メ", "##ラ", "wor", "##ld", "##ö", "#"]
+    chinese = sorted(
+        {*"，。！？”“、：（）「」…—·!?.,()[]:/\"'-_=+<>@&*龘𠮷中国人", *"".join((*SUBJECTS, *VERBS, *OBJECTS))}
+    )
+    pieces = ["[PAD]", *(f"[unused{n}]" for n in range(1, 9)), "[UNK]", "[CLS]", "[SEP]", "[MASK]", "<S>", "<T>"]
+    pieces = list(dict.fromkeys([*pieces, *chinese, *letters, *(f"##{letter}" for letter in letters), *words]))
+    path = tmp_path_factory.mktemp("wordpiece") / "vocab.txt"
+    path.write_text("\n".join(pieces) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def wordpiece_folder(wordpiece_file: Path) -> Path:
+    """The made-up vocabulary as a tokenizer's folder."""
+    folder = wordpiece_file.parent / "tokenizer"
+    save_tokenizer(WordPiece(wordpiece_file.read_bytes(), "test"), folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from data_tools.samples.columns import I64, Samples, ranges
 from data_tools.shards.keyed_rng import U32, below, draws, key_of
-from data_tools.text.tokenizer import MASK, SPECIAL_TOKENS
+from data_tools.text.interface import Vocabulary
 
 _CHOICE, _REPLACEMENT = 0, 1  # what a token's draws are for: the last word of their counter
 
@@ -70,7 +70,7 @@ class Masks:
         return Masks(self.positions[masked], self.inputs[masked], counts)
 
 
-def mask(samples: Samples, config: MaskConfig, vocab_size: int, seed: int, copy: int) -> Masks:
+def mask(samples: Samples, config: MaskConfig, vocabulary: Vocabulary, seed: int, copy: int) -> Masks:
     """Mask a copy of the samples.
 
     A sample's budget is its rate of tokens, rounded, at least one. Units are taken in random order, each if it
@@ -81,7 +81,7 @@ def mask(samples: Samples, config: MaskConfig, vocab_size: int, seed: int, copy:
     chosen = _chosen_tokens(tokens, samples, config, key, copy)
     owner, position = tokens.sample[chosen], tokens.position[chosen]
     word = draws(key, samples.documents[owner], samples.numbers[owner], np.uint32(copy), position, _REPLACEMENT)
-    inputs = _replacements(samples.ids[chosen], word[0], word[1], config, vocab_size)
+    inputs = _replacements(samples.ids[chosen], word[0], word[1], config, vocabulary)
     return Masks(position, inputs, np.bincount(owner, minlength=len(samples)))
 
 
@@ -157,9 +157,9 @@ def _take_what_fits(owner: I64, sizes: I64, budgets: I64) -> npt.NDArray[np.bool
 
 
 def _replacements(
-    ids: npt.NDArray[np.int32], kind: U32, which: U32, config: MaskConfig, vocab_size: int
+    ids: npt.NDArray[np.int32], kind: U32, which: U32, config: MaskConfig, vocabulary: Vocabulary
 ) -> npt.NDArray[np.int32]:
     masked = kind < np.uint64(round(config.mask_share * 2**32))
     random = ~masked & (kind < np.uint64(round((config.mask_share + config.random_share) * 2**32)))
-    drawn = len(SPECIAL_TOKENS) + below(which, vocab_size - len(SPECIAL_TOKENS))
-    return np.where(masked, MASK, np.where(random, drawn, ids)).astype(np.int32)
+    drawn = vocabulary.replacements[below(which, len(vocabulary.replacements))]
+    return np.where(masked, vocabulary.mask, np.where(random, drawn, ids)).astype(np.int32)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from data_tools.samples.columns import I64, Samples, ranges
 from data_tools.shards.keyed_rng import below, draws, key_of
-from data_tools.text.tokenizer import CLS, SEP
+from data_tools.text.interface import Vocabulary
 
 IN_ORDER, SWAPPED, NO_PAIR = 0, 1, -1
 SPECIALS_OF_A_PAIR = 3
@@ -61,6 +61,7 @@ def pair(
     words: npt.NDArray[np.bool_],
     documents: npt.NDArray[np.uint64],
     config: PairConfig,
+    vocabulary: Vocabulary,
     seed: int,
 ) -> Samples:
     """The samples of many documents.
@@ -74,7 +75,7 @@ def pair(
     """
     stretches = _stretches(lengths, sentences, words, documents, config, seed)
     cut = _cuts(stretches, sentences)
-    return _laid_out(ids, words, stretches, cut, documents)
+    return _laid_out(ids, words, stretches, cut, documents, vocabulary)
 
 
 def _stretches(
@@ -140,6 +141,7 @@ def _laid_out(
     stretches: Stretches,
     cut: I64,
     documents: npt.NDArray[np.uint64],
+    vocabulary: Vocabulary,
 ) -> Samples:
     paired = cut < stretches.end
     swapped = paired & (stretches.draws[3] < np.uint64(2**31))
@@ -155,7 +157,7 @@ def _laid_out(
     units = np.concatenate([words, [True, True]])[tokens]
     units[segment_begins[lengths.ravel() > 0]] = True
     return Samples(
-        ids=np.concatenate([ids, [CLS, SEP]]).astype(np.int32)[tokens],
+        ids=np.concatenate([ids, [vocabulary.cls, vocabulary.sep]]).astype(np.int32)[tokens],
         words=units,
         lengths=lengths.sum(axis=1),
         first=lengths[:, 1],

@@ -13,9 +13,8 @@ from data_tools.documents.filters import FilterConfig, rejection
 from data_tools.samples.columns import Samples
 from data_tools.samples.pairs import PairConfig, pair
 from data_tools.shards.keyed_rng import key_of
-from data_tools.text.normalization import canonical_paragraphs
+from data_tools.text.interface import TextTokenizer
 from data_tools.text.sentences import code_points, sentence_starts
-from data_tools.text.tokenizer import Tokenizer
 from data_tools.text.words import word_starts
 
 SPLITS = ("train", "heldout")
@@ -40,7 +39,7 @@ class Prepared:
 
 def prepare(
     documents: Sequence[Document],
-    tokenizer: Tokenizer,
+    tokenizer: TextTokenizer,
     filters: FilterConfig,
     pairs: PairConfig,
     heldout_share: float,
@@ -50,7 +49,7 @@ def prepare(
     prepared = Prepared()
     texts: dict[str, list[str]] = {split: [] for split in SPLITS}
     for document in documents:
-        text = canonical_paragraphs(document.text)
+        text = tokenizer.canonical_paragraphs(document.text)
         if reason := rejection(code_points(text), filters):
             prepared.rejected[reason] += 1
             continue
@@ -67,7 +66,7 @@ def split_of(text: str, heldout_share: float, seed: int) -> str:
     return "heldout" if key_of(seed, "split", text) < heldout_share * 2**64 else "train"
 
 
-def _samples(texts: Sequence[str], tokenizer: Tokenizer, pairs: PairConfig, seed: int) -> Samples:
+def _samples(texts: Sequence[str], tokenizer: TextTokenizer, pairs: PairConfig, seed: int) -> Samples:
     parts: list[str] = []
     keys: list[int] = []
     for text in texts:
@@ -75,8 +74,10 @@ def _samples(texts: Sequence[str], tokenizer: Tokenizer, pairs: PairConfig, seed
         parts += of_text
         keys += [key_of(text, number) for number in range(len(of_text))]
     encoded = tokenizer.encode(parts)
-    sentences = sentence_starts(code_points("".join(texts)))[encoded.starts]
-    words = word_starts(parts)[encoded.starts]
-    part_begins = np.cumsum(encoded.lengths) - encoded.lengths
+    sentences = encoded.begins(sentence_starts(code_points("".join(texts))))
+    words = encoded.begins(word_starts(parts))
+    written = encoded.lengths > 0  # a part of nothing but accents has no ids
+    lengths, documents = encoded.lengths[written], np.array(keys, np.uint64)[written]
+    part_begins = np.cumsum(lengths) - lengths
     sentences[part_begins] = words[part_begins] = True
-    return pair(encoded.ids, encoded.lengths, sentences, words, np.array(keys, np.uint64), pairs, seed)
+    return pair(encoded.ids, lengths, sentences, words, documents, pairs, tokenizer.vocabulary, seed)

@@ -15,7 +15,7 @@ from data_tools.samples.masks import MaskConfig, mask
 from data_tools.samples.pairs import NO_PAIR
 from data_tools.shards import blocks, tar
 from data_tools.shards.manifest import Shard
-from data_tools.text.tokenizer import CLS, MASK, PAD, SEP
+from data_tools.text.interface import Vocabulary
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +71,7 @@ def assemble(
     number: int,
     masks: MaskConfig,
     config: ShardConfig,
-    vocab_size: int,
+    vocabulary: Vocabulary,
     seed: int,
 ) -> Assembled:
     """Mask the samples and write them, in their order, as blocks of a tar."""
@@ -81,15 +81,15 @@ def assemble(
     with tar.written(path) as writer:
         for block, begin in enumerate(begins):
             part = samples.take(np.arange(begin, min(begin + config.samples_per_block, len(samples))))
-            copies = [mask(part, masks, vocab_size, seed, copy) for copy in range(masks.copies)]
-            writer.write(f"{number:05d}-{block:05d}", blocks.encode(part, copies, vocab_size))
+            copies = [mask(part, masks, vocabulary, seed, copy) for copy in range(masks.copies)]
+            writer.write(f"{number:05d}-{block:05d}", blocks.encode(part, copies, vocabulary.size))
             counts.append(np.stack([copy.counts for copy in copies]))
         offsets = [*writer.offsets, writer.end]
     with path.open("rb") as stream:
         for begin, end in itertools.pairwise(offsets):
             checksums.append(zlib.crc32(stream.read(end - begin)))
-    unigram = np.bincount(samples.ids, minlength=vocab_size).astype(np.int64)
-    unigram[[PAD, CLS, SEP, MASK]] = 0
+    unigram = np.bincount(samples.ids, minlength=vocabulary.size).astype(np.int64)
+    unigram[[vocabulary.pad, vocabulary.cls, vocabulary.sep, vocabulary.mask]] = 0
     shard = Shard(
         name=path.name,
         bytes=path.stat().st_size,

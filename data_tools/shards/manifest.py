@@ -63,6 +63,7 @@ class Manifest:
         documents_read: documents in; kept and rejected ones add up to it.
         rejected: documents by reason.
         splits: by name.
+        tokenizer_kind: what the tokenizer is, ``sentencepiece`` or ``wordpiece``.
         format: version of this format.
     """
 
@@ -75,6 +76,7 @@ class Manifest:
     documents_read: int
     rejected: dict[str, int]
     splits: dict[str, SplitEntry]
+    tokenizer_kind: str = "sentencepiece"
     format: int = FORMAT
 
     @property

@@ -13,20 +13,22 @@ a segment of a sample is a slice of its document's ids, and tokenizing the segme
 
 from __future__ import annotations
 
-import dataclasses
+import functools
 import hashlib
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 import sentencepiece
 from sentencepiece import sentencepiece_model_pb2 as model_proto
 
+from data_tools.text import normalization
+from data_tools.text.interface import SPECIAL_TOKENS, Encoded, Vocabulary
 from data_tools.text.sentences import code_points
 
-SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 PAD, UNK, CLS, SEP, MASK = range(5)
 MODEL_FILE = "tokenizer.model"
 SPACE = "▁"
@@ -37,23 +39,11 @@ _HAN = "\u3400-\u4dbf\u4e00-\u9fff"
 _CODES = 0x110000
 
 
-@dataclasses.dataclass(frozen=True)
-class Encoded:
-    """Texts as ids, end to end.
-
-    Attributes:
-        ids: int32 [pieces].
-        starts: int64 [pieces], where each piece begins, in characters of the texts end to end.
-        lengths: int64 [texts], pieces of each text.
-    """
-
-    ids: npt.NDArray[np.int32]
-    starts: npt.NDArray[np.int64]
-    lengths: npt.NDArray[np.int64]
-
-
 class Tokenizer:
     """A trained SentencePiece model with litebert's special tokens (ids 0 to 4, ``SPECIAL_TOKENS``)."""
+
+    KIND: ClassVar[str] = "sentencepiece"
+    FILE: ClassVar[str] = MODEL_FILE
 
     def __init__(self, model: bytes, source: str) -> None:
         """``source`` names the model in errors. Raises ValueError for a model that breaks the properties above."""
@@ -90,10 +80,23 @@ class Tokenizer:
         """Number of ids, special tokens included."""
         return len(self.pieces)
 
+    @functools.cached_property
+    def vocabulary(self) -> Vocabulary:
+        """Its special ids, and those of text."""
+        return Vocabulary.specials_first(len(self.pieces))
+
     @property
     def fingerprint(self) -> str:
         """SHA-256 of the model, in hex."""
         return hashlib.sha256(self.model).hexdigest()
+
+    def canonical(self, text: str) -> str:
+        """Text as ``normalization.canonical`` has it."""
+        return normalization.canonical(text)
+
+    def canonical_paragraphs(self, text: str) -> str:
+        """Text as ``normalization.canonical_paragraphs`` has it."""
+        return normalization.canonical_paragraphs(text)
 
     def encode(self, texts: Sequence[str]) -> Encoded:
         """Ids and places of the pieces of canonical texts, each at most a part (``parts``) long."""
@@ -108,7 +111,8 @@ class Tokenizer:
         widths = self._piece_lengths[ids]
         widths[ids == UNK] = self._unknown_runs(chunks)
         lengths = np.bincount(np.array(owners, np.int64), weights=counts, minlength=len(texts)).astype(np.int64)
-        return Encoded(ids, np.cumsum(widths) - widths, lengths)
+        ends = np.cumsum(widths)
+        return Encoded(ids, ends - widths, ends, lengths)
 
     def parts(self, text: str) -> list[str]:
         """The text cut so that no part has a stretch of over CHUNK_CHARACTERS without a safe cut: nearly always

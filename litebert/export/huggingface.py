@@ -8,7 +8,6 @@ from pathlib import Path
 import torch
 
 from data_tools.text.huggingface import save_tokenizer
-from data_tools.text.tokenizer import CLS, PAD, SEP
 from litebert.model.attention import Packing
 from litebert.model.huggingface import save_huggingface
 from litebert.train.trained import Trained
@@ -30,7 +29,8 @@ def export_huggingface(trained: Trained, output: Path) -> float:
         raise ValueError(f"{output} exists; give another --output")
     partial = output.with_name(f".{output.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    save_huggingface(trained.model, partial, pad_id=PAD, cls_id=CLS, sep_id=SEP)
+    ids = trained.tokenizer.vocabulary
+    save_huggingface(trained.model, partial, pad_id=ids.pad, cls_id=ids.cls, sep_id=ids.sep)
     config = trained.model.config
     save_tokenizer(trained.tokenizer, partial, config.max_positions, token_types=config.token_types > 0)
     difference = logit_difference(trained, partial)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from data_tools.text.tokenizer import Tokenizer
+from data_tools.text.huggingface import load_tokenizer
+from data_tools.text.interface import TextTokenizer
 from litebert.model.heads import PretrainingModel
 from litebert.recipe import Recipe
 from litebert.train.checkpoint import latest, read_weights
@@ -24,7 +25,7 @@ class Trained:
     """
 
     model: PretrainingModel
-    tokenizer: Tokenizer
+    tokenizer: TextTokenizer
     step: int
     recipe: Recipe
     data_fingerprint: str
@@ -39,7 +40,7 @@ def load_trained(run: Path) -> Trained:
     checkpoint = latest(run)
     if checkpoint is None:
         raise ValueError(f"{run}: no whole checkpoint in it yet; let it train until it has saved one")
-    tokenizer = Tokenizer.load(run / "tokenizer")
+    tokenizer = load_tokenizer(run / "tokenizer")
     expected = checkpoint.info["fingerprints"]["tokenizer"]
     if tokenizer.fingerprint != expected:
         raise ValueError(

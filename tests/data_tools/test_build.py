@@ -22,6 +22,7 @@ from data_tools.samples.preparation import split_of
 from data_tools.shards.manifest import Manifest
 from data_tools.shards.reader import ShardReader
 from data_tools.text.huggingface import save_tokenizer
+from data_tools.text.interface import Vocabulary
 from data_tools.text.normalization import canonical_paragraphs
 from data_tools.text.tokenizer import CLS, SEP, Tokenizer
 from data_tools.text.training import TokenizerConfig, train
@@ -123,7 +124,13 @@ def test_manifest_counts_what_is_there(shards, texts):
 
 def test_stored_masks_are_the_ones_computed_on_the_fly(shards, build_config):
     for block in all_blocks(shards, "heldout"):
-        again = mask(block.samples, build_config.masks, Manifest.load(shards).vocab_size, build_config.seed, 0)
+        again = mask(
+            block.samples,
+            build_config.masks,
+            Vocabulary.specials_first(Manifest.load(shards).vocab_size),
+            build_config.seed,
+            0,
+        )
         assert np.array_equal(again.positions, block.masks.positions)
         assert np.array_equal(again.inputs, block.masks.inputs)
 

@@ -7,9 +7,11 @@ from data_tools.samples.columns import Samples, concatenate, ranges
 from data_tools.samples.masks import MaskConfig, mask
 from data_tools.samples.pairs import NO_PAIR, PairConfig, pair
 from data_tools.shards.keyed_rng import draws, key_of
+from data_tools.text.interface import Vocabulary
 from data_tools.text.tokenizer import CLS, MASK, SEP
 
 VOCAB = 5000
+VOCABULARY = Vocabulary.specials_first(VOCAB)
 
 
 def made_up_documents(seed: int, documents: int = 300):
@@ -37,7 +39,7 @@ def each(samples: Samples):
 @pytest.mark.parametrize(("seq_length", "short_share"), [(64, 0.1), (20, 0.5), (64, 0.0), (8, 1.0)])
 def test_no_token_is_lost_or_doubled_and_pairs_are_what_they_say(seq_length, short_share):
     ids, lengths, sentences, words, keys = made_up_documents(seq_length)
-    samples = pair(ids, lengths, sentences, words, keys, PairConfig(seq_length, short_share), seed=3)
+    samples = pair(ids, lengths, sentences, words, keys, PairConfig(seq_length, short_share), VOCABULARY, seed=3)
     document_of = np.repeat(np.arange(len(lengths)), lengths)
     seen = []
     for sample, a, b, order in each(samples):
@@ -59,7 +61,7 @@ def test_no_token_is_lost_or_doubled_and_pairs_are_what_they_say(seq_length, sho
 def test_pairs_equal_a_walk_through_each_document():
     ids, lengths, sentences, words, keys = made_up_documents(1)
     config, seed = PairConfig(64, 0.3), 3
-    samples = pair(ids, lengths, sentences, words, keys, config, seed)
+    samples = pair(ids, lengths, sentences, words, keys, config, VOCABULARY, seed)
     found = sorted(
         (int(d), int(n), s) for d, n, s in zip(samples.documents, samples.numbers, each(samples), strict=True)
     )
@@ -108,7 +110,14 @@ def test_half_of_the_pairs_are_swapped_and_a_tenth_is_short():
     sentences[::10] = True
     keys = np.random.default_rng(0).integers(0, 2**63, 4000, dtype=np.uint64)
     samples = pair(
-        np.arange(5, 5 + total, dtype=np.int32), lengths, sentences, np.ones(total, bool), keys, PairConfig(64, 0.1), 0
+        np.arange(5, 5 + total, dtype=np.int32),
+        lengths,
+        sentences,
+        np.ones(total, bool),
+        keys,
+        PairConfig(64, 0.1),
+        VOCABULARY,
+        0,
     )
     paired = samples.order != NO_PAIR
     swapped = (samples.order[paired] == 1).mean()
@@ -123,7 +132,7 @@ def test_half_of_the_pairs_are_swapped_and_a_tenth_is_short():
 @pytest.fixture(scope="module")
 def samples() -> Samples:
     ids, lengths, sentences, words, keys = made_up_documents(7, 2000)
-    return pair(5 + ids % (VOCAB - 5), lengths, sentences, words, keys, PairConfig(64), seed=5)
+    return pair(5 + ids % (VOCAB - 5), lengths, sentences, words, keys, PairConfig(64), VOCABULARY, seed=5)
 
 
 def greedy(samples: Samples, config: MaskConfig, seed: int, copy: int):
@@ -154,7 +163,7 @@ def greedy(samples: Samples, config: MaskConfig, seed: int, copy: int):
 def test_masks_equal_a_greedy_walk(samples, strategy):
     some = samples.take(np.arange(0, len(samples), 7))
     config = MaskConfig(strategy=strategy)
-    masks = mask(some, config, VOCAB, seed=2, copy=1)
+    masks = mask(some, config, VOCABULARY, seed=2, copy=1)
     ends = np.cumsum(masks.counts)
     found = [masks.positions[end - count : end].tolist() for end, count in zip(ends, masks.counts, strict=True)]
     assert found == list(greedy(some, config, 2, 1))
@@ -163,14 +172,14 @@ def test_masks_equal_a_greedy_walk(samples, strategy):
 def test_token_budgets_are_exact_and_word_budgets_kept(samples):
     tokens = samples.lengths - 2 - (samples.order != NO_PAIR)
     budget = np.maximum(1, np.floor(0.15 * tokens + 0.5))
-    assert np.array_equal(mask(samples, MaskConfig("token"), VOCAB, 0, 0).counts, budget)
-    counts = mask(samples, MaskConfig("word"), VOCAB, 0, 0).counts
+    assert np.array_equal(mask(samples, MaskConfig("token"), VOCABULARY, 0, 0).counts, budget)
+    counts = mask(samples, MaskConfig("word"), VOCABULARY, 0, 0).counts
     assert (counts[tokens > 20] <= budget[tokens > 20]).all()
     assert counts.sum() > 0.97 * budget.sum()
 
 
 def test_masked_tokens_show_what_they_should(samples):
-    masks = mask(samples, MaskConfig(), VOCAB, 0, 0)
+    masks = mask(samples, MaskConfig(), VOCABULARY, 0, 0)
     begins = np.cumsum(samples.lengths) - samples.lengths
     places = np.repeat(begins, masks.counts) + masks.positions
     labels = samples.ids[places]
@@ -194,20 +203,20 @@ def test_masks_are_uniform_over_places():
         np.full(count, NO_PAIR, np.int8),
         np.random.default_rng(0).integers(0, 2**63, count, dtype=np.uint64), np.zeros(count, np.uint32),
     )  # fmt: skip
-    per_place = np.bincount(mask(samples, MaskConfig("token"), VOCAB, 0, 0).positions, minlength=length + 2)
+    per_place = np.bincount(mask(samples, MaskConfig("token"), VOCABULARY, 0, 0).positions, minlength=length + 2)
     expected = count * 8 / length
     assert per_place[0] == per_place[-1] == 0
     assert np.abs(per_place[1:-1] - expected).max() < 5 * np.sqrt(expected)
 
 
 def test_masks_do_not_depend_on_company_and_copies_differ(samples):
-    together = mask(samples, MaskConfig(), VOCAB, 0, 0)
+    together = mask(samples, MaskConfig(), VOCABULARY, 0, 0)
     index = np.array([5, 900, 3])
-    alone = mask(samples.take(index), MaskConfig(), VOCAB, 0, 0)
+    alone = mask(samples.take(index), MaskConfig(), VOCABULARY, 0, 0)
     taken = together.take(index)
     for name in ("positions", "inputs", "counts"):
         assert np.array_equal(getattr(taken, name), getattr(alone, name))
-    other = mask(samples, MaskConfig(), VOCAB, 0, 1)
+    other = mask(samples, MaskConfig(), VOCABULARY, 0, 1)
     assert not np.array_equal(together.positions, other.positions)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from data_tools.build import build
 from data_tools.text.tokenizer import Tokenizer
 from litebert.data.split import Split
 from litebert.export import huggingface
@@ -45,6 +46,10 @@ print(json.dumps({
 
 @pytest.fixture
 def run(shards, tmp_path) -> Path:
+    return run_on(shards, tmp_path)
+
+
+def run_on(shards: Path, tmp_path: Path) -> Path:
     """A run folder with one checkpoint, of weights that are all random."""
     recipe_file = tmp_path / "recipe.yaml"
     recipe_file.write_text(
@@ -88,7 +93,7 @@ def test_a_stranger_reads_the_folder_and_gets_the_same_logits(run, tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     theirs = json.loads(done.stdout)
-    tokenizer: Tokenizer = trained.tokenizer
+    tokenizer = trained.tokenizer
     a, b = (tokenizer.encode([piece]).ids.tolist() for piece in ("学生喜欢研究word。", other))
     assert theirs["ids"] == [2, *a, 3, *b, 3] and theirs["mask"] == 4 and theirs["max_length"] == 64
     assert theirs["types"] == [0] * (len(a) + 2) + [1] * (len(b) + 1)
@@ -97,6 +102,23 @@ def test_a_stranger_reads_the_folder_and_gets_the_same_logits(run, tmp_path):
         ours = trained.model(ids, torch.tensor(theirs["types"]), Packing.of([len(ids)]), torch.arange(len(ids)))
     np.testing.assert_allclose(ours.mlm_logits_MV, theirs["mlm"], rtol=0, atol=1e-4)
     np.testing.assert_allclose(ours.pair_logits_B2[0], theirs["sop"], rtol=0, atol=1e-4)
+
+
+def test_a_wordpiece_run_is_exported_with_its_own_special_ids(corpus, wordpiece_folder, build_config, tmp_path):
+    build([corpus], wordpiece_folder, tmp_path / "shards", build_config)
+    trained = load_trained(run_on(tmp_path / "shards", tmp_path))
+    export_huggingface(trained, tmp_path / "export")
+    (tmp_path / "stranger.py").write_text(STRANGER)
+    done = subprocess.run(
+        [sys.executable, tmp_path / "stranger.py", tmp_path / "export", "学生喜欢Hello。", "老师！"],
+        capture_output=True, text=True, env={**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": ""}, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    theirs, ids = json.loads(done.stdout), trained.tokenizer.vocabulary
+    a, b = (trained.tokenizer.encode([piece]).ids.tolist() for piece in ("学生喜欢Hello。", "老师！"))
+    assert theirs["ids"] == [ids.cls, *a, ids.sep, *b, ids.sep] and theirs["mask"] == ids.mask != 4
+    described = json.loads((tmp_path / "export" / "config.json").read_text())
+    assert (described["bos_token_id"], described["eos_token_id"]) == (ids.cls, ids.sep)
 
 
 def test_an_export_that_is_not_the_model_is_refused(run, tmp_path, monkeypatch):
