@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, Namespace
 
 from data_tools.build import BuildConfig, build
-from data_tools.documents.readers import ReaderConfig, find_files, read_documents
+from data_tools.documents.document import Rejected
+from data_tools.documents.files import find_files
+from data_tools.documents.reader_config import ReaderConfig
+from data_tools.documents.readers import read_documents
 from data_tools.progress import Progress
 from data_tools.text.huggingface import save_tokenizer
 from data_tools.text.tokenizer import MODEL_FILE, Tokenizer
@@ -36,6 +40,7 @@ def _parser() -> ArgumentParser:
     _add_inputs(shards)
     shards.add_argument("--tokenizer", type=Path, required=True, help="folder of the tokenizer")
     shards.add_argument("--output", type=Path, required=True, help="folder to make")
+    shards.add_argument("--rejects", type=Path, help="file to keep all that is rejected in, as jsonl")
     shards.add_argument("--workers", type=int, default=1, help="processes; the result is the same for any number")
     shards.add_class_arguments(BuildConfig)
     verbs.add_subcommand("build", shards)
@@ -49,10 +54,11 @@ def _parser() -> ArgumentParser:
 def _add_inputs(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--input",
-        type=Path,
+        type=str,
         nargs="+",
         required=True,
-        help="files or folders: jsonl, txt, plain or gz/bz2/xz/zst",
+        help="files, folders, globs or URLs of jsonl, parquet, csv, tsv, text, html, xml, WARC, WikiExtractor's output"
+        " or manual pages, plain or gz/bz2/xz/zst, in UTF-8, UTF-16, GB18030 or Big5",
     )
 
 
@@ -60,29 +66,41 @@ def _tokenizer(options: Namespace) -> None:
     if (options.output / MODEL_FILE).exists() or options.output.is_file():
         raise ValueError(f"{options.output} exists; give another --output")
     config = TokenizerConfig(options.vocab_size, options.character_coverage, options.sample_characters, options.seed)
+    rejected: Counter[str] = Counter()
     with Progress("reading text", "documents") as progress:
 
         def texts() -> Iterator[str]:
-            for document in read_documents(find_files(options.input), options.reader):
+            for item in read_documents(find_files(options.input), options.reader):
                 progress.advance(1)
-                yield document.text
+                if isinstance(item, Rejected):
+                    rejected[item.reason] += 1
+                else:
+                    yield item.text
 
         model = train(texts(), config)
     tokenizer = Tokenizer(model, "the trained model")
     save_tokenizer(tokenizer, options.output)
     print(f"{options.output}: {tokenizer.vocab_size} pieces, fingerprint {tokenizer.fingerprint[:12]}")
+    if rejected:
+        print(f"{options.output}: not read: {_listed(rejected)}")
 
 
 def _build(options: Namespace) -> None:
     config = BuildConfig(options.reader, options.filter, options.pairs, options.masks, options.shards, options.seed)
-    manifest = build(options.input, options.tokenizer, options.output, config, options.workers)
+    manifest = build(options.input, options.tokenizer, options.output, config, options.workers, options.rejects)
     for name, split in manifest.splits.items():
         print(
             f"{options.output}: {name}: {split.documents:,} documents, {split.samples:,} samples,"
             f" {split.tokens:,} tokens, {len(split.shards)} shards"
         )
-    rejected = ", ".join(f"{count:,} {reason}" for reason, count in manifest.rejected.items()) or "none"
-    print(f"{options.output}: {manifest.documents_read:,} documents read; rejected: {rejected}")
+    broken = f"; {manifest.broken_bytes:,} broken bytes" if manifest.broken_bytes else ""
+    print(
+        f"{options.output}: {manifest.documents_read:,} documents read; rejected: {_listed(manifest.rejected)}{broken}"
+    )
+
+
+def _listed(rejected: Mapping[str, int]) -> str:
+    return ", ".join(f"{count:,} {reason}" for reason, count in sorted(rejected.items())) or "none"
 
 
 def _verify(options: Namespace) -> None:

@@ -60,9 +60,10 @@ class Manifest:
         segmenter: name and version of what found the words.
         inputs: SHA-256 over the input files.
         config: the whole build config.
-        documents_read: documents in; kept and rejected ones add up to it.
-        rejected: documents by reason.
+        documents_read: documents in, and files and records that hold none; kept and rejected ones add up to it.
+        rejected: of them, by reason.
         splits: by name.
+        broken_bytes: found in all of them, replaced or rejected.
         format: version of this format.
     """
 
@@ -75,6 +76,7 @@ class Manifest:
     documents_read: int
     rejected: dict[str, int]
     splits: dict[str, SplitEntry]
+    broken_bytes: int = 0
     format: int = FORMAT
 
     @property
