@@ -6,14 +6,17 @@ import dataclasses
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, Namespace
 
 from data_tools.build import BuildConfig, build
+from data_tools.documents.document import Rejected
+from data_tools.documents.files import find_files
 from data_tools.documents.filters import FilterConfig, rejection
-from data_tools.documents.readers import ReaderConfig, find_files, read_documents
+from data_tools.documents.reader_config import ReaderConfig
+from data_tools.documents.readers import read_documents
 from data_tools.progress import Progress
 from data_tools.text.huggingface import save_tokenizer
 from data_tools.text.interface import TextTokenizer
@@ -48,6 +51,7 @@ def _parser() -> ArgumentParser:
     _add_inputs(shards)
     shards.add_argument("--tokenizer", type=Path, required=True, help="folder of the tokenizer")
     shards.add_argument("--output", type=Path, required=True, help="folder to make")
+    shards.add_argument("--rejects", type=Path, help="file to keep all that is rejected in, as jsonl")
     shards.add_argument("--workers", type=int, default=1, help="processes; the result is the same for any number")
     shards.add_class_arguments(BuildConfig)
     verbs.add_subcommand("build", shards)
@@ -61,10 +65,11 @@ def _parser() -> ArgumentParser:
 def _add_inputs(parser: ArgumentParser, required: bool = True) -> None:
     parser.add_argument(
         "--input",
-        type=Path,
+        type=str,
         nargs="+",
         required=required,
-        help="files or folders: jsonl, txt, plain or gz/bz2/xz/zst",
+        help="files, folders, globs or URLs of jsonl, parquet, csv, tsv, text, html, xml, WARC, WikiExtractor's output"
+        " or manual pages, plain or gz/bz2/xz/zst, in UTF-8, UTF-16, GB18030 or Big5",
     )
 
 
@@ -100,31 +105,40 @@ def _trained(options: Namespace) -> TextTokenizer:
     with Progress("reading text", "documents") as progress:
 
         def kept_texts() -> Iterator[str]:
-            for document in read_documents(files, options.reader):
+            for item in read_documents(files, options.reader):
                 progress.advance(1)
-                reason = rejection(code_points(canonical_paragraphs(document.text)), options.filter)
-                if reason:
+                if isinstance(item, Rejected):
+                    rejected[item.reason] += 1
+                elif reason := rejection(code_points(canonical_paragraphs(item.text)), options.filter):
                     rejected[reason] += 1
                 else:
-                    yield document.text
+                    yield item.text
 
         sample = fair_sample(kept_texts(), config)
     if not sample:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(rejected.items())) or "none there"
-        raise ValueError(f"no Chinese text in {files[0]}{f' and {len(files) - 1} more' * (len(files) > 1)}: {reasons}")
+        inputs = f"{options.input[0]}{f' and {len(options.input) - 1} more' * (len(options.input) > 1)}"
+        raise ValueError(f"no Chinese text in {inputs}: {_listed(rejected)}")
+    if rejected:
+        print(f"{options.output}: not learnt from: {_listed(rejected)}")
     return Tokenizer(train(sample, config), "the trained model")
 
 
 def _build(options: Namespace) -> None:
     config = BuildConfig(options.reader, options.filter, options.pairs, options.masks, options.shards, options.seed)
-    manifest = build(options.input, options.tokenizer, options.output, config, options.workers)
+    manifest = build(options.input, options.tokenizer, options.output, config, options.workers, options.rejects)
     for name, split in manifest.splits.items():
         print(
             f"{options.output}: {name}: {split.documents:,} documents, {split.samples:,} samples,"
             f" {split.tokens:,} tokens, {len(split.shards)} shards"
         )
-    rejected = ", ".join(f"{count:,} {reason}" for reason, count in manifest.rejected.items()) or "none"
-    print(f"{options.output}: {manifest.documents_read:,} documents read; rejected: {rejected}")
+    broken = f"; {manifest.broken_bytes:,} broken bytes" if manifest.broken_bytes else ""
+    print(
+        f"{options.output}: {manifest.documents_read:,} documents read; rejected: {_listed(manifest.rejected)}{broken}"
+    )
+
+
+def _listed(rejected: Mapping[str, int]) -> str:
+    return ", ".join(f"{count:,} {reason}" for reason, count in sorted(rejected.items())) or "none"
 
 
 def _verify(options: Namespace) -> None:

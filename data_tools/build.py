@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import multiprocessing
 import os
 import shutil
@@ -17,13 +18,15 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 
-from data_tools.documents.document import Document
+from data_tools.documents.document import Document, Rejected
+from data_tools.documents.files import File, find_files, fingerprint
 from data_tools.documents.filters import FilterConfig
-from data_tools.documents.readers import ReaderConfig, find_files, fingerprint, read_documents
+from data_tools.documents.reader_config import ReaderConfig
+from data_tools.documents.readers import read_documents
 from data_tools.progress import Progress
 from data_tools.samples import spill
 from data_tools.samples.masks import MaskConfig
@@ -37,6 +40,7 @@ from data_tools.text.interface import TextTokenizer
 from data_tools.text.words import SEGMENTER
 
 _BATCH_CHARACTERS = 1_000_000
+_REJECTED_CHARACTERS = 100  # what one that is no document counts for
 _R = TypeVar("_R")
 
 
@@ -63,17 +67,39 @@ class BuildConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Tally:
-    """What became of a batch: documents, characters and samples kept, by split; documents rejected, by reason."""
+    """What became of a batch.
 
-    read: int
-    documents: Counter[str]
-    characters: Counter[str]
-    rejected: Counter[str]
-    samples: Counter[str]
+    Attributes:
+        read: documents, and whatever was rejected in place of one.
+        broken_bytes: in them.
+        documents: kept, by split.
+        characters: kept, by split.
+        rejected: by reason.
+        samples: by split.
+        rejects: a line of JSON for each that was rejected, if they are to be kept.
+    """
+
+    read: int = 0
+    broken_bytes: int = 0
+    documents: Counter[str] = dataclasses.field(default_factory=Counter)
+    characters: Counter[str] = dataclasses.field(default_factory=Counter)
+    rejected: Counter[str] = dataclasses.field(default_factory=Counter)
+    samples: Counter[str] = dataclasses.field(default_factory=Counter)
+    rejects: bytes = b""
 
 
-def build(inputs: Sequence[Path], tokenizer: Path, output: Path, config: BuildConfig, workers: int = 1) -> Manifest:
+def build(
+    inputs: Sequence[str | Path],
+    tokenizer: Path,
+    output: Path,
+    config: BuildConfig,
+    workers: int = 1,
+    rejects: Path | None = None,
+) -> Manifest:
     """Build the shards of a corpus into a new folder, or find them there already built.
+
+    ``rejects`` names a file for all that is rejected, as jsonl: files and records that could not be read with their
+    place and what is wrong with them, documents that were not kept with their text.
 
     Raises ValueError if the folder holds anything else, or the corpus leaves a split empty.
     """
@@ -88,12 +114,15 @@ def build(inputs: Sequence[Path], tokenizer: Path, output: Path, config: BuildCo
     }
     name = manifest.fingerprint(identity)
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        return _already_built(output, name)
+        found = _already_built(output, name)
+        if rejects is not None and not rejects.exists():
+            raise ValueError(f"{output} is already built; for its rejects in {rejects}, build into another --output")
+        return found
     partial = output.with_name(f".{output.name}.{name[:8]}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
-        result = _build_into(partial, files, spoken, config, workers, identity)
+        result = _build_into(partial, files, spoken, config, workers, identity, rejects)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
@@ -104,10 +133,18 @@ def build(inputs: Sequence[Path], tokenizer: Path, output: Path, config: BuildCo
 
 
 def _build_into(
-    partial: Path, files: list[Path], spoken: TextTokenizer, config: BuildConfig, workers: int, identity: dict[str, Any]
+    partial: Path,
+    files: list[File],
+    spoken: TextTokenizer,
+    config: BuildConfig,
+    workers: int,
+    identity: dict[str, Any],
+    rejects: Path | None,
 ) -> Manifest:
-    with _workers(workers, spoken, config) as executor:
-        tally = _prepare_all(files, config, partial, executor, workers)
+    with contextlib.ExitStack() as stack:
+        kept = None if rejects is None else stack.enter_context(rejects.open("wb"))
+        executor = stack.enter_context(_workers(workers, spoken, config))
+        tally = _prepare_all(files, config, partial, executor, workers, kept)
         splits = {split: _assemble_all(split, tally, config, spoken, partial, executor, workers) for split in SPLITS}
     shutil.rmtree(partial / "spills")
     save_tokenizer(spoken, partial / "tokenizer")
@@ -122,6 +159,7 @@ def _build_into(
         documents_read=tally.read,
         rejected=dict(sorted(tally.rejected.items())),
         splits=splits,
+        broken_bytes=tally.broken_bytes,
     )
     result.save(partial)
     return result
@@ -142,19 +180,28 @@ def _already_built(output: Path, name: str) -> Manifest:
 
 
 def _prepare_all(
-    files: list[Path], config: BuildConfig, folder: Path, executor: Executor | None, workers: int
+    files: list[File],
+    config: BuildConfig,
+    folder: Path,
+    executor: Executor | None,
+    workers: int,
+    rejects: BinaryIO | None,
 ) -> Tally:
     """Spill the samples of every batch of documents; the tally is of the whole corpus."""
-    tally = Tally(0, Counter(), Counter(), Counter(), Counter())
-    read = 0
-    work = ((number, batch, folder / "spills") for number, batch in enumerate(_batches(files, config.reader)))
+    tally = Tally()
+    read = broken_bytes = 0
+    batches = enumerate(_batches(files, config.reader))
+    work = ((number, batch, folder / "spills", rejects is not None) for number, batch in batches)
     with Progress("documents to samples", "documents") as progress:
         for one in _mapped(_prepare_batch, work, executor, workers):
             read += one.read
+            broken_bytes += one.broken_bytes
             for name in ("documents", "characters", "rejected", "samples"):
                 getattr(tally, name).update(getattr(one, name))
+            if rejects is not None:
+                rejects.write(one.rejects)
             progress.advance(one.read)
-    tally = dataclasses.replace(tally, read=read)
+    tally = dataclasses.replace(tally, read=read, broken_bytes=broken_bytes)
     if empty := [split for split in SPLITS if not tally.samples[split]]:
         reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(tally.rejected.items())) or "none"
         raise ValueError(
@@ -203,12 +250,12 @@ def _assemble_all(
     )
 
 
-def _batches(files: list[Path], config: ReaderConfig) -> Iterator[list[Document]]:
-    batch: list[Document] = []
+def _batches(files: list[File], config: ReaderConfig) -> Iterator[list[Document | Rejected]]:
+    batch: list[Document | Rejected] = []
     characters = 0
-    for document in read_documents(files, config):
-        batch.append(document)
-        characters += len(document.text)
+    for item in read_documents(files, config):
+        batch.append(item)
+        characters += len(item.text) if isinstance(item, Document) else _REJECTED_CHARACTERS
         if characters >= _BATCH_CHARACTERS:
             yield batch
             batch, characters = [], 0
@@ -226,13 +273,29 @@ def _start_worker(kind: type[TextTokenizer], model: bytes, config: BuildConfig) 
     _task = (kind(model, "the tokenizer"), config)
 
 
-def _prepare_batch(number: int, documents: list[Document], folder: Path) -> Tally:
+def _prepare_batch(number: int, items: list[Document | Rejected], folder: Path, keep_rejects: bool) -> Tally:
     tokenizer, config = _task
+    documents = [item for item in items if isinstance(item, Document)]
+    unread = [item for item in items if isinstance(item, Rejected)]
     prepared = prepare(documents, tokenizer, config.filter, config.pairs, config.shards.heldout_share, config.seed)
     for split, samples in prepared.samples.items():
         spill.write(folder / split / f"{number:06d}", samples, config.seed)
     samples_of = Counter({split: len(samples) for split, samples in prepared.samples.items()})
-    return Tally(len(documents), prepared.documents, prepared.characters, prepared.rejected, samples_of)
+    return Tally(
+        read=len(items),
+        broken_bytes=sum(item.broken_bytes for item in items),
+        documents=prepared.documents,
+        characters=prepared.characters,
+        rejected=prepared.rejected + Counter(item.reason for item in unread),
+        samples=samples_of,
+        rejects=_reject_lines(unread, prepared.rejects) if keep_rejects else b"",
+    )
+
+
+def _reject_lines(unread: list[Rejected], rejects: list[tuple[Document, str]]) -> bytes:
+    records = [dataclasses.asdict(item) for item in unread]
+    records += [{"reason": reason, **dataclasses.asdict(document)} for document, reason in rejects]
+    return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records).encode(errors="replace")
 
 
 def _assemble_shard(split: str, part: int, parts: int, folder: Path) -> Assembled | None:

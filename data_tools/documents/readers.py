@@ -1,144 +1,91 @@
-"""Files of documents, as they lie about: jsonl and plain text, bare or compressed (gz, bz2, xz, zst)."""
+"""Files become documents, and what does not is accounted for.
+
+file ─▶ uncompressed (by content) ─▶ its kind (by content, then name) ─▶ UTF-8 ─▶ the reader of its format
+                                          │
+                                          └─▶ no text at all: rejected
+"""
 
 from __future__ import annotations
 
-import bz2
-import dataclasses
-import gzip
-import hashlib
-import lzma
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from collections.abc import Callable, Iterable, Iterator
+from typing import BinaryIO
 
-import orjson
-from backports import zstd
+import pyarrow as pa
 
-from data_tools.documents.document import Document
+from data_tools.documents.compression import DAMAGE, uncompressed
+from data_tools.documents.document import BROKEN_BYTES, NO_TEXT, NOT_TEXT, UNREADABLE, Document, Rejected
+from data_tools.documents.encodings import to_utf8
+from data_tools.documents.files import File
+from data_tools.documents.formats.markup import read_html, read_xml
+from data_tools.documents.formats.plain import read_text
+from data_tools.documents.formats.records import read_json, read_jsonl
+from data_tools.documents.formats.roff import read_roff
+from data_tools.documents.formats.tables import read_csv, read_parquet, read_tsv
+from data_tools.documents.formats.warc import read_warc
+from data_tools.documents.formats.wikiextractor import read_wikiextractor
+from data_tools.documents.kinds import Kind, kind_of
+from data_tools.documents.reader_config import ReaderConfig
 
-_COMPRESSIONS: dict[str, Callable[..., Any]] = {
-    ".gz": gzip.open,
-    ".bz2": bz2.open,
-    ".xz": lzma.open,
-    ".zst": zstd.open,
+_Reader = Callable[[BinaryIO, File, ReaderConfig], Iterator[Document | Rejected]]
+
+_READERS: dict[Kind, _Reader] = {
+    "jsonl": read_jsonl,
+    "json": read_json,
+    "csv": read_csv,
+    "tsv": read_tsv,
+    "text": read_text,
+    "html": read_html,
+    "xml": read_xml,
+    "wiki": read_wikiextractor,
+    "roff": read_roff,
 }
-_DAMAGE = (EOFError, OSError, lzma.LZMAError, zlib.error, zstd.ZstdError)
 
 
-@dataclasses.dataclass(frozen=True)
-class ReaderConfig:
-    """How files become documents.
+def read_documents(files: Iterable[File], config: ReaderConfig) -> Iterator[Document | Rejected]:
+    """The documents of the files, in order, and in their places what was rejected.
 
-    Attributes:
-        plain_text: what is one document in a plain text file: a stretch between blank lines, a file, or a line.
-        text_field: the field of a jsonl record that holds the text.
-        id_field: the field that names the document; without it, the file and line do.
-        source_field: the field that says where it is from; without it, the file's name does.
+    Every file yields something. Raises ValueError with file and place where something cannot be read, unless the config
+    has it rejected.
     """
-
-    plain_text: Literal["blank_line", "file", "line"] = "blank_line"
-    text_field: str = "text"
-    id_field: str = "id"
-    source_field: str = "source"
-
-
-def find_files(inputs: Sequence[Path]) -> list[Path]:
-    """The corpus files among the inputs, in order: files as given, folders searched for every known suffix.
-
-    Raises ValueError that names what does not exist, cannot be read as a corpus, or holds nothing.
-    """
-    files: list[Path] = []
-    for given in map(Path, inputs):
-        if given.is_dir():
-            found = sorted(path for path in given.rglob("*") if path.is_file() and _kind(path) is not None)
-            if not found:
-                raise ValueError(f"{given}: no {', '.join(_READERS)} file in this folder (plain or {_compressions()})")
-            files += found
-        elif not given.is_file():
-            raise ValueError(f"{given}: no such file or folder")
-        elif _kind(given) is None:
-            raise ValueError(f"{given}: not a corpus; give {', '.join(_READERS)}, plain or {_compressions()}")
-        else:
-            files.append(given)
-    if not files:
-        raise ValueError("no input: give files or folders of text")
-    return files
+    for file in files:
+        for item in _accounted(file, config):
+            if isinstance(item, Document) and item.broken_bytes and config.broken_bytes == "reject":
+                item = Rejected(file.url, item.id, BROKEN_BYTES, f"{item.broken_bytes} bytes", item.broken_bytes)
+            if isinstance(item, Rejected) and item.reason == UNREADABLE and config.unreadable == "stop":
+                raise ValueError(f"{item} (--reader.unreadable reject goes on without it)")
+            yield item
 
 
-def read_documents(files: Iterable[Path], config: ReaderConfig) -> Iterator[Document]:
-    """The documents of the files, in order. Raises ValueError with file and line where one cannot be read."""
-    for path in files:
-        kind = _kind(path)
-        assert kind is not None
-        opened = _COMPRESSIONS.get(path.suffix.lower(), open)
-        try:
-            with opened(path, "rb") as stream:
-                yield from _READERS[kind](stream, path, config)
-        except _DAMAGE as error:
-            raise ValueError(f"{path}: cannot be read: {error or type(error).__name__}") from error
+def _accounted(file: File, config: ReaderConfig) -> Iterator[Document | Rejected]:
+    """What one file holds; where it breaks, a last Rejected for all that is behind."""
+    count = 0
+    try:
+        with file.open() as stream:
+            for item in _items(stream, file, config):
+                count += 1
+                yield item
+        if not count:
+            yield Rejected(file.url, "", NO_TEXT, "an empty file")
+    except (*DAMAGE, pa.ArrowException) as error:
+        place = f"after document {count}" if count else ""
+        yield Rejected(file.url, place, UNREADABLE, f"cannot be read: {error or type(error).__name__}")
 
 
-def fingerprint(files: Iterable[Path]) -> str:
-    """SHA-256 over the contents of the files, in order, in hex: what a result depends on, wherever they lie."""
-    digest = hashlib.sha256()
-    for path in files:
-        with path.open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
-        digest.update(path.name.encode())
-    return digest.hexdigest()
-
-
-def _kind(path: Path) -> str | None:
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    if suffixes and suffixes[-1] in _COMPRESSIONS:
-        suffixes.pop()
-    return suffixes[-1] if suffixes and suffixes[-1] in _READERS else None
-
-
-def _compressions() -> str:
-    return "/".join(_COMPRESSIONS)
-
-
-def _read_jsonl(stream: BinaryIO, path: Path, config: ReaderConfig) -> Iterator[Document]:
-    source = path.name.split(".")[0]
-    for number, line in enumerate(stream, 1):
-        if not line.strip():
-            continue
-        try:
-            record = orjson.loads(line)
-        except orjson.JSONDecodeError as error:
-            raise ValueError(f"{path}, line {number}: not JSON: {error}") from error
-        text = record.get(config.text_field) if isinstance(record, dict) else None
-        if not isinstance(text, str):
-            raise ValueError(f"{path}, line {number}: no text in field {config.text_field!r} (--reader.text_field)")
-        name = record.get(config.id_field, f"{path.name}:{number}")
-        yield Document(str(name), str(record.get(config.source_field, source)), text)
-
-
-def _read_text(stream: BinaryIO, path: Path, config: ReaderConfig) -> Iterator[Document]:
-    source = path.name.split(".")[0]
-    lines: list[str] = []
-    begin = 1
-    for number, raw in enumerate(stream, 1):
-        try:
-            line = raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
-        except UnicodeDecodeError as error:
-            raise ValueError(
-                f"{path}, line {number}: not UTF-8 text ({error.reason} at byte {error.start}); convert it,"
-                f" e.g. iconv -f GB18030 -t UTF-8"
-            ) from error
-        if line.strip():
-            lines.append(line)
-        if config.plain_text == "line" or (config.plain_text == "blank_line" and not line.strip()):
-            if lines:
-                yield Document(f"{path.name}:{begin}", source, "\n".join(lines))
-            lines, begin = [], number + 1
-    if lines:
-        yield Document(f"{path.name}:{begin}", source, "\n".join(lines))
-
-
-_READERS: dict[str, Callable[[BinaryIO, Path, ReaderConfig], Iterator[Document]]] = {
-    ".jsonl": _read_jsonl,
-    ".txt": _read_text,
-}
+def _items(raw: BinaryIO, file: File, config: ReaderConfig) -> Iterator[Document | Rejected]:
+    head, stream = uncompressed(raw)
+    try:
+        kind = kind_of(head, file.name)
+    except ValueError as error:
+        yield Rejected(file.url, "", NOT_TEXT, str(error))
+        return
+    if kind == "parquet":
+        raw.seek(0)
+        if raw.read(4) != head[:4]:
+            yield Rejected(file.url, "", UNREADABLE, "a parquet file that is compressed as a whole: uncompress it")
+            return
+        raw.seek(0)
+        yield from read_parquet(raw, file, config)
+    elif kind == "warc":
+        yield from read_warc(stream, file, config)
+    else:
+        yield from _READERS[kind](to_utf8(head, stream), file, config)

@@ -29,12 +29,14 @@ class Prepared:
         documents: kept, by split.
         characters: of the canonical text that was kept, by split.
         rejected: documents by reason.
+        rejects: the documents themselves, each with its reason.
     """
 
     samples: dict[str, Samples] = dataclasses.field(default_factory=dict)
     documents: Counter[str] = dataclasses.field(default_factory=Counter)
     characters: Counter[str] = dataclasses.field(default_factory=Counter)
     rejected: Counter[str] = dataclasses.field(default_factory=Counter)
+    rejects: list[tuple[Document, str]] = dataclasses.field(default_factory=list)
 
 
 def prepare(
@@ -52,6 +54,7 @@ def prepare(
         text = tokenizer.canonical_paragraphs(document.text)
         if reason := rejection(code_points(text), filters):
             prepared.rejected[reason] += 1
+            prepared.rejects.append((document, reason))
             continue
         split = split_of(text, heldout_share, seed)
         texts[split].append(text)

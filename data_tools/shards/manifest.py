@@ -60,10 +60,11 @@ class Manifest:
         segmenter: name and version of what found the words.
         inputs: SHA-256 over the input files.
         config: the whole build config.
-        documents_read: documents in; kept and rejected ones add up to it.
-        rejected: documents by reason.
+        documents_read: documents in, and files and records that hold none; kept and rejected ones add up to it.
+        rejected: of them, by reason.
         splits: by name.
         tokenizer_kind: what the tokenizer is, ``sentencepiece`` or ``wordpiece``.
+        broken_bytes: found in all of them, replaced or rejected.
         format: version of this format.
     """
 
@@ -77,6 +78,7 @@ class Manifest:
     rejected: dict[str, int]
     splits: dict[str, SplitEntry]
     tokenizer_kind: str = "sentencepiece"
+    broken_bytes: int = 0
     format: int = FORMAT
 
     @property

@@ -1,22 +1,22 @@
 """From files to shards: the same bytes from any number of workers, read by stock tools, refused when wrong."""
 
 import dataclasses
-import gzip
 import json
 import lzma
+import shutil
 import subprocess
 import sys
 import tarfile
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 import webdataset
-from backports import zstd
 from transformers import AutoTokenizer
 
 from data_tools.build import BuildConfig, build
-from data_tools.documents.readers import ReaderConfig, find_files, read_documents
+from data_tools.documents.reader_config import ReaderConfig
 from data_tools.samples.masks import mask
 from data_tools.samples.preparation import split_of
 from data_tools.shards.manifest import Manifest
@@ -169,47 +169,39 @@ def test_verify_names_what_is_damaged(shards, corpus, tokenizer_folder, build_co
         reader.read(1, 0)
 
 
-def test_documents_are_read_from_every_form(tmp_path):
-    lines = b'{"id": "a", "source": "s", "text": "\xe4\xb8\xad"}\n\n{"text": "\xe5\x9b\xbd"}\n'
-    forms = {
-        "x.jsonl": lines,
-        "x.jsonl.gz": gzip.compress(lines),
-        "x.jsonl.xz": lzma.compress(lines),
-        "x.jsonl.zst": zstd.compress(lines[:20]) + zstd.compress(lines[20:]),
+def test_every_record_is_kept_or_rejected_and_the_rejects_are_kept(corpus, tokenizer_folder, build_config, tmp_path):
+    """Whatever lies in a folder beside the corpus: read = kept + rejected, from one worker as from two."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    shutil.copy(corpus, folder / "a.jsonl")
+    (folder / "b.jsonl").write_bytes(b'{"text": "\xe4\xb8\xad\xff"}\n{"text"\n{"body": 1}\n')
+    (folder / "c.txt").write_bytes(b"PK\x03\x04" + bytes(100))
+    (folder / "d.txt").write_text("English only, and nothing else at all.", encoding="utf-8")
+    config = dataclasses.replace(build_config, reader=ReaderConfig(unreadable="reject"))
+    for workers in (1, 2):
+        out = tmp_path / f"out{workers}"
+        build([folder], tokenizer_folder, out, config, workers, tmp_path / f"rejects{workers}.jsonl")
+    assert contents(tmp_path / "out1") == contents(tmp_path / "out2")
+    lines = (tmp_path / "rejects1.jsonl").read_text(encoding="utf-8").splitlines()
+    assert lines == (tmp_path / "rejects2.jsonl").read_text(encoding="utf-8").splitlines()
+    manifest = Manifest.load(tmp_path / "out1")
+    kept = sum(entry.documents for entry in manifest.splits.values())
+    assert manifest.documents_read == 405 == kept + sum(manifest.rejected.values())
+    assert manifest.broken_bytes == 1
+    records = [json.loads(line) for line in lines]
+    assert Counter(record["reason"] for record in records) == Counter(manifest.rejected)
+    named = {(Path(record.get("file", "")).name, record.get("place"), record["reason"]) for record in records}
+    assert named >= {
+        ("b.jsonl", "b.jsonl:1", "broken bytes"),
+        ("b.jsonl", "line 2", "unreadable"),
+        ("b.jsonl", "line 3", "unreadable"),
+        ("c.txt", "", "not text"),
     }
-    for name, data in forms.items():
-        (tmp_path / name).write_bytes(data)
-        first, second = read_documents([tmp_path / name], ReaderConfig())
-        assert (first.id, first.source, first.text) == ("a", "s", "中")
-        assert (second.id, second.source, second.text) == (f"{name}:3", "x", "国")
-    (tmp_path / "y.txt").write_bytes("\ufeff一\r\n二\n\n \n三".encode())
-    texts = {
-        kind: [document.text for document in read_documents([tmp_path / "y.txt"], ReaderConfig(plain_text=kind))]
-        for kind in ("blank_line", "file", "line")
-    }
-    assert texts == {"blank_line": ["一\n二", "三"], "file": ["一\n二\n三"], "line": ["一", "二", "三"]}
-    (tmp_path / "junk.bin").write_bytes(b"\0")
-    assert [path.name for path in find_files([tmp_path])] == sorted([*forms, "y.txt"])
-
-
-@pytest.mark.parametrize(
-    ("name", "data", "message"),
-    [
-        ("x.jsonl", b'{"text": "a"}\n{"text"\n', "x.jsonl, line 2: not JSON"),
-        ("x.jsonl", b'{"body": "a"}\n', "x.jsonl, line 1: no text in field 'text'"),
-        ("x.txt", b"abc\n\xff\xfe\n", "x.txt, line 2: not UTF-8 text"),
-        ("x.jsonl.gz", gzip.compress(b'{"text": "a"}\n' * 1000)[:40], "x.jsonl.gz: cannot be read"),
-        ("x.jsonl.xz", lzma.compress(b'{"text": "a"}\n' * 1000)[:40], "x.jsonl.xz: cannot be read"),
-        ("x.jsonl.zst", zstd.compress(b'{"text": "a"}\n' * 1000)[:-4], "x.jsonl.zst: cannot be read"),
-        ("x.jsonl.bz2", b"not bzip2", "x.jsonl.bz2: cannot be read"),
-        ("x.pdf", b"", "x.pdf: not a corpus"),
-    ],
-)
-def test_a_file_that_cannot_be_read_is_named_with_its_line(tmp_path, name, data, message):
-    path = tmp_path / name
-    path.write_bytes(data)
-    with pytest.raises(ValueError, match=message):
-        list(read_documents(find_files([path]), ReaderConfig()))
+    assert [record["text"] for record in records if record["reason"] == "not Chinese"] == [
+        "English only, and nothing else at all."
+    ]
+    with pytest.raises(ValueError, match="is already built; for its rejects"):
+        build([folder], tokenizer_folder, tmp_path / "out1", config, 1, tmp_path / "none.jsonl")
 
 
 def run(*arguments):
