@@ -9,6 +9,7 @@ from pathlib import Path
 from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, Namespace
 
 from data_tools.build import BuildConfig, build
+from data_tools.documents.clean import CleanConfig, clean
 from data_tools.documents.readers import ReaderConfig, find_files, read_documents
 from data_tools.progress import Progress
 from data_tools.text.huggingface import save_tokenizer
@@ -29,6 +30,7 @@ def _parser() -> ArgumentParser:
     tokenizer.add_argument("--sample-characters", type=int, default=TokenizerConfig.sample_characters)
     tokenizer.add_argument("--seed", type=int, default=TokenizerConfig.seed)
     tokenizer.add_argument("--reader", type=ReaderConfig, default=ReaderConfig())
+    tokenizer.add_argument("--clean", type=CleanConfig, default=CleanConfig())
     verbs.add_subcommand("tokenizer", tokenizer)
 
     shards = ArgumentParser(description="Build training shards from documents.", exit_on_error=False)
@@ -65,7 +67,7 @@ def _tokenizer(options: Namespace) -> None:
         def texts() -> Iterator[str]:
             for document in read_documents(find_files(options.input), options.reader):
                 progress.advance(1)
-                yield document.text
+                yield clean(document.text, options.clean)
 
         model = train(texts(), config)
     tokenizer = Tokenizer(model, "the trained model")
@@ -74,7 +76,9 @@ def _tokenizer(options: Namespace) -> None:
 
 
 def _build(options: Namespace) -> None:
-    config = BuildConfig(options.reader, options.filter, options.pairs, options.masks, options.shards, options.seed)
+    config = BuildConfig(
+        options.reader, options.clean, options.filter, options.pairs, options.masks, options.shards, options.seed
+    )
     manifest = build(options.input, options.tokenizer, options.output, config, options.workers)
     for name, split in manifest.splits.items():
         print(

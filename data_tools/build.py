@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from data_tools.documents.clean import CleanConfig
 from data_tools.documents.document import Document
 from data_tools.documents.filters import FilterConfig
 from data_tools.documents.readers import ReaderConfig, find_files, fingerprint, read_documents
@@ -46,6 +47,7 @@ class BuildConfig:
 
     Attributes:
         reader: how files become documents.
+        clean: what leaves the text of a document.
         filter: which documents are kept.
         pairs: how documents become samples.
         masks: how samples are masked.
@@ -54,6 +56,7 @@ class BuildConfig:
     """
 
     reader: ReaderConfig = dataclasses.field(default_factory=ReaderConfig)
+    clean: CleanConfig = dataclasses.field(default_factory=CleanConfig)
     filter: FilterConfig = dataclasses.field(default_factory=FilterConfig)
     pairs: PairConfig = dataclasses.field(default_factory=PairConfig)
     masks: MaskConfig = dataclasses.field(default_factory=MaskConfig)
@@ -210,7 +213,8 @@ def _start_worker(tokenizer: bytes, config: BuildConfig) -> None:
 
 def _prepare_batch(number: int, documents: list[Document], folder: Path) -> Tally:
     tokenizer, config = _task
-    prepared = prepare(documents, tokenizer, config.filter, config.pairs, config.shards.heldout_share, config.seed)
+    share = config.shards.heldout_share
+    prepared = prepare(documents, tokenizer, config.clean, config.filter, config.pairs, share, config.seed)
     for split, samples in prepared.samples.items():
         spill.write(folder / split / f"{number:06d}", samples, config.seed)
     samples_of = Counter({split: len(samples) for split, samples in prepared.samples.items()})

@@ -16,6 +16,7 @@ from backports import zstd
 from transformers import AutoTokenizer
 
 from data_tools.build import BuildConfig, build
+from data_tools.documents.clean import CleanConfig, clean
 from data_tools.documents.readers import ReaderConfig, find_files, read_documents
 from data_tools.samples.masks import mask
 from data_tools.samples.preparation import split_of
@@ -92,11 +93,11 @@ def test_every_document_is_there_whole_on_one_side(shards, texts, build_config):
 
 @pytest.mark.skipif(not SAMPLE.exists(), reason=f"no real text at {SAMPLE}")
 def test_real_text_has_the_ids_of_the_exported_tokenizer(tmp_path):
-    """Every kept document of a real, uncleaned corpus: HTML, markdown, roff, traditional characters."""
+    """Every kept document of a real corpus, once clean: HTML, markdown, roff, traditional characters."""
     with lzma.open(SAMPLE) as stream:
         lines = stream.read().splitlines(keepends=True)[::8]
     (tmp_path / "real.jsonl").write_bytes(b"".join(lines))
-    texts = [json.loads(line)["text"] for line in lines]
+    texts = [clean(json.loads(line)["text"], CleanConfig()) for line in lines]
     save_tokenizer(Tokenizer(train(texts, TokenizerConfig(vocab_size=5000)), "test"), tmp_path / "tokenizer")
     build([tmp_path / "real.jsonl"], tmp_path / "tokenizer", tmp_path / "shards", BuildConfig())
     fast = AutoTokenizer.from_pretrained(tmp_path / "shards" / "tokenizer", local_files_only=True)
