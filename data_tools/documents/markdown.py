@@ -15,6 +15,7 @@ _HINTS = (("]", "]("), ("]", "]:"), ("`", "```"), ("*", "**"), ("#", "\n#"), ("=
 
 _FENCE = re.compile(r"[ \t>]{0,12}(```+|~~~+)[^`\n]*")
 _FRONT_MATTER = re.compile(r"---\n(?:[A-Za-z_][\w-]*:.*\n|[ \t-].*\n)+?---\n")
+_SUMMARY = re.compile(r"^(?:summary|description|abstract):[ \t]*+(.*[\u4e00-\u9fff].*)", re.M)
 _DEFINITION = re.compile(r" {0,3}\[(?!\^)[^\]\n]+\]:[ \t]*(?!\s|//)[\x21-\x7e].*")
 _NOTE = re.compile(r" {0,3}\[\^[^\]\n]+\]:[ \t]*")
 # Possessive ("++"), so that no line, however long, is read again and again.
@@ -59,7 +60,7 @@ def strip_markdown(text: str) -> str:
     if not hinted or not _TRIGGER.search(text):
         return text
     if text.startswith("---\n") and (front := _FRONT_MATTER.match(text)):
-        text = text[front.end() :]
+        text = "\n".join([*_SUMMARY.findall(front[0]), text[front.end() :]])
     parts: list[str] = []
     lines: list[str] = []
     fence = ""

@@ -26,6 +26,10 @@ _NAMES = frozenset(_BLOCKS + _CELLS + _INLINE)
 # Quoted values may hold ">". What is once read is never read another way ("++"), so that no text takes long.
 _ATTRIBUTE = r"""\s++[^\s<>"'=/]++(?:\s*+=\s*+(?:"[^"<]*+"|'[^'<]*+'|[^\s<>"']++))?+"""
 _TAG = re.compile(rf"<(/?)([A-Za-z][A-Za-z0-9]*+)(?:{_ATTRIBUTE})*+\s*+/?>")
+# A document of another XML vocabulary (DocBook): every name is a tag, and entities are the vocabulary's own.
+_XML_TAG = re.compile(rf"</?[A-Za-z][\w:.-]*+(?:{_ATTRIBUTE})*+\s*+/?>")
+_XML_ENTITY = re.compile(r"&[A-Za-z][\w-]{0,60}\.[\w.-]{1,60};")
+_XML = re.compile(r"<\?xml\b|\sxmlns[:=]")
 # What an article quotes as code is its text: a whole alternative, so that no tag is found within.
 _CODE_OR_TAG = re.compile(rf"```.*?```|`[^`\n]+`|{_TAG.pattern}", re.DOTALL)
 _HIDDEN = re.compile(r"(?<!`)<(?:(script|style|noscript|template|rp)\b|!--|!\[CDATA\[|!doctype|\?xml)", re.IGNORECASE)
@@ -58,17 +62,17 @@ def strip_tags(text: str) -> str:
         if "&" in text:
             text = _ENTITY.sub(lambda match: html.unescape(match[0]).replace("\xa0", " "), text)
         if "<" in text and _TRIGGER.search(text):
+            # An article about HTML has <html> in it too, but does not begin with it.
+            begin = text[:_HEAD].lstrip(" \t\n\ufeff")
+            whole = begin.startswith("<")
+            is_page, is_xml = whole and _PAGE.search(begin), whole and _XML.search(begin)
             text = _shown(text)
-            text = _page(text) if _is_page(text) else _fragment(text)
+            if is_xml and not is_page:
+                text = _XML_ENTITY.sub("", _XML_TAG.sub("", text))
+            text = _page(text) if is_page else _fragment(text)
         if text == before:
             break
     return text
-
-
-def _is_page(text: str) -> bool:
-    # An article about HTML has <html> in it too, but does not begin with it.
-    begin = text[:_HEAD].lstrip(" \t\n\ufeff")
-    return begin.startswith("<") and _PAGE.search(begin) is not None
 
 
 def _shown(text: str) -> str:
