@@ -28,7 +28,8 @@ from data_tools.text.tokenizer import CLS, SEP, Tokenizer
 from data_tools.text.training import TokenizerConfig, train
 from data_tools.verification import verify
 
-SAMPLE = Path(__file__).parents[3] / "shared" / "corpus" / "sample.jsonl.xz"
+_SAMPLE = "shared/corpus/sample.jsonl.xz"
+SAMPLE = next((found for folder in Path(__file__).parents if (found := folder / _SAMPLE).exists()), Path(_SAMPLE))
 
 
 def contents(folder):
