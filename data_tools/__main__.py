@@ -12,6 +12,7 @@ from pathlib import Path
 from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, Namespace
 
 from data_tools.build import BuildConfig, build
+from data_tools.documents.clean import CleanConfig, clean
 from data_tools.documents.document import Rejected
 from data_tools.documents.files import find_files
 from data_tools.documents.filters import FilterConfig, rejection
@@ -44,6 +45,7 @@ def _parser() -> ArgumentParser:
     tokenizer.add_argument("--seed", type=int, default=TokenizerConfig.seed)
     tokenizer.add_argument("--reader", type=ReaderConfig, default=ReaderConfig())
     tokenizer.add_argument("--filter", type=FilterConfig, default=FilterConfig())
+    tokenizer.add_argument("--clean", type=CleanConfig, default=CleanConfig())
     verbs.add_subcommand("tokenizer", tokenizer)
 
     shards = ArgumentParser(description="Build training shards from documents.", exit_on_error=False)
@@ -109,10 +111,13 @@ def _trained(options: Namespace) -> TextTokenizer:
                 progress.advance(1)
                 if isinstance(item, Rejected):
                     rejected[item.reason] += 1
-                elif reason := rejection(code_points(canonical_paragraphs(item.text)), options.filter):
+                    continue
+                text = clean(item.text, options.clean)
+                canonical = canonical_paragraphs(text)
+                if reason := rejection(canonical, code_points(canonical), options.filter):
                     rejected[reason] += 1
                 else:
-                    yield item.text
+                    yield text
 
         sample = fair_sample(kept_texts(), config)
     if not sample:
@@ -124,7 +129,9 @@ def _trained(options: Namespace) -> TextTokenizer:
 
 
 def _build(options: Namespace) -> None:
-    config = BuildConfig(options.reader, options.filter, options.pairs, options.masks, options.shards, options.seed)
+    config = BuildConfig(
+        options.reader, options.clean, options.filter, options.pairs, options.masks, options.shards, options.seed
+    )
     manifest = build(options.input, options.tokenizer, options.output, config, options.workers, options.rejects)
     for name, split in manifest.splits.items():
         print(

@@ -22,6 +22,7 @@ from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 
+from data_tools.documents.clean import CleanConfig
 from data_tools.documents.document import Document, Rejected
 from data_tools.documents.files import File, find_files, fingerprint
 from data_tools.documents.filters import FilterConfig
@@ -50,6 +51,7 @@ class BuildConfig:
 
     Attributes:
         reader: how files become documents.
+        clean: what leaves the text of a document.
         filter: which documents are kept.
         pairs: how documents become samples.
         masks: how samples are masked.
@@ -58,6 +60,7 @@ class BuildConfig:
     """
 
     reader: ReaderConfig = dataclasses.field(default_factory=ReaderConfig)
+    clean: CleanConfig = dataclasses.field(default_factory=CleanConfig)
     filter: FilterConfig = dataclasses.field(default_factory=FilterConfig)
     pairs: PairConfig = dataclasses.field(default_factory=PairConfig)
     masks: MaskConfig = dataclasses.field(default_factory=MaskConfig)
@@ -277,7 +280,8 @@ def _prepare_batch(number: int, items: list[Document | Rejected], folder: Path, 
     tokenizer, config = _task
     documents = [item for item in items if isinstance(item, Document)]
     unread = [item for item in items if isinstance(item, Rejected)]
-    prepared = prepare(documents, tokenizer, config.filter, config.pairs, config.shards.heldout_share, config.seed)
+    share = config.shards.heldout_share
+    prepared = prepare(documents, tokenizer, config.clean, config.filter, config.pairs, share, config.seed)
     for split, samples in prepared.samples.items():
         spill.write(folder / split / f"{number:06d}", samples, config.seed)
     samples_of = Counter({split: len(samples) for split, samples in prepared.samples.items()})

@@ -7,6 +7,9 @@ import dataclasses
 import numpy as np
 import numpy.typing as npt
 
+_GRAM = 8
+_MULTIPLIERS = tuple(np.uint64(prime) for prime in (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9))
+
 
 @dataclasses.dataclass(frozen=True)
 class FilterConfig:
@@ -14,30 +17,84 @@ class FilterConfig:
 
     Attributes:
         min_characters: characters of canonical text, at least.
+        max_characters: characters of canonical text, at most; 0 sets no bound.
         min_chinese: share of Chinese characters among the characters that are not spaces, at least.
+        max_kana: Japanese kana, at most, as a share of the Chinese characters.
+        max_repeated_lines: share of the characters that stand in lines that were there before, at most.
+        max_repeated_grams: share of the runs of 8 characters that were there before, at most.
     """
 
     min_characters: int = 10
+    max_characters: int = 0
     min_chinese: float = 0.3
+    max_kana: float = 0.15
+    max_repeated_lines: float = 0.3
+    max_repeated_grams: float = 0.5
 
     def __post_init__(self) -> None:
         problems = []
         if self.min_characters < 1:
             problems.append(f"min_characters {self.min_characters} is not positive")
-        if not 0 <= self.min_chinese <= 1:
-            problems.append(f"min_chinese {self.min_chinese} is not a share")
+        if self.max_characters and self.max_characters < self.min_characters:
+            problems.append(f"max_characters {self.max_characters} is less than min_characters {self.min_characters}")
+        for name in ("min_chinese", "max_kana", "max_repeated_lines", "max_repeated_grams"):
+            if not 0 <= (share := getattr(self, name)) <= 1:
+                problems.append(f"{name} {share} is not a share")
         if problems:
             raise ValueError("; ".join(problems))
 
 
-def rejection(codes: npt.NDArray[np.uint32], config: FilterConfig) -> str | None:
+def rejection(text: str, codes: npt.NDArray[np.uint32], config: FilterConfig) -> str | None:
     """Why a document is not kept, or None.
 
     Args:
-        codes: code points of its canonical text, uint32 [characters].
+        text: its canonical text, paragraphs apart by line feeds.
+        codes: the code points of the text, uint32 [characters].
     """
     if len(codes) < config.min_characters:
         return "too short"
-    chinese = np.count_nonzero(((codes >= 0x3400) & (codes <= 0x9FFF)) | ((codes >= 0x20000) & (codes <= 0x323AF)))
+    if config.max_characters and len(codes) > config.max_characters:
+        return "too long"
+    # Unsigned differences wrap around below the first character: one comparison tells a range.
+    chinese = np.count_nonzero(codes - 0x3400 <= 0x9FFF - 0x3400)
+    if np.any(codes >= 0x20000):
+        chinese += np.count_nonzero((codes >= 0x20000) & (codes <= 0x323AF))
     written = len(codes) - np.count_nonzero(codes <= ord(" "))
-    return "not Chinese" if chinese < config.min_chinese * written else None
+    if chinese < config.min_chinese * written:
+        return "not Chinese"
+    if np.count_nonzero(codes - 0x3041 <= 0x30FA - 0x3041) > config.max_kana * chinese:
+        return "Japanese"
+    if config.max_repeated_lines < 1 and repeated_lines(text) > config.max_repeated_lines:
+        return "repeated lines"
+    if config.max_repeated_grams < 1 and repeated_grams(codes) > config.max_repeated_grams:
+        return "repetitive"
+    return None
+
+
+def repeated_lines(text: str) -> float:
+    """Share of a text's characters that stand in lines that were there before."""
+    lines = text.split("\n")
+    different = set(lines)
+    if len(different) == len(lines):
+        return 0.0
+    total = sum(map(len, lines))
+    return 1 - sum(map(len, different)) / total if total else 0.0
+
+
+def repeated_grams(codes: npt.NDArray[np.uint32]) -> float:
+    """Share of the runs of 8 characters, by a hash, that were there before.
+
+    Args:
+        codes: code points, uint32 [characters].
+    """
+    if len(codes) < 2 * _GRAM:
+        return 0.0
+    hashes = codes.astype(np.uint64)
+    span = 1
+    for multiplier in _MULTIPLIERS:
+        # A run of twice the span is its two halves, told apart by their order.
+        hashes = hashes[:-span] * multiplier + hashes[span:]
+        hashes ^= hashes >> np.uint64(29)
+        span *= 2
+    hashes.sort()
+    return float(np.count_nonzero(hashes[1:] == hashes[:-1])) / len(hashes)

@@ -1,4 +1,4 @@
-"""Documents become samples: the canonical text, its sentences, words and ids, and the stretches of them."""
+"""Documents become samples: the clean, canonical text, its sentences, words and ids, and the stretches of them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from data_tools.documents.clean import CleanConfig, clean
 from data_tools.documents.document import Document
 from data_tools.documents.filters import FilterConfig, rejection
 from data_tools.samples.columns import Samples
@@ -42,17 +43,18 @@ class Prepared:
 def prepare(
     documents: Sequence[Document],
     tokenizer: TextTokenizer,
+    cleaning: CleanConfig,
     filters: FilterConfig,
     pairs: PairConfig,
     heldout_share: float,
     seed: int,
 ) -> Prepared:
-    """Filter a batch of documents, split it by document, and make its samples."""
+    """Clean and filter a batch of documents, split it by document, and make its samples."""
     prepared = Prepared()
     texts: dict[str, list[str]] = {split: [] for split in SPLITS}
     for document in documents:
-        text = tokenizer.canonical_paragraphs(document.text)
-        if reason := rejection(code_points(text), filters):
+        text = tokenizer.canonical_paragraphs(clean(document.text, cleaning))
+        if reason := rejection(text, code_points(text), filters):
             prepared.rejected[reason] += 1
             prepared.rejects.append((document, reason))
             continue

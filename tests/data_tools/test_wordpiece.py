@@ -297,6 +297,8 @@ def test_a_line_feed_begins_a_sentence_and_a_document_may_have_no_ids(wordpiece_
         [path],
         wordpiece_folder,
         tmp_path / "shards",
-        dataclasses.replace(build_config, filter=FilterConfig(min_chinese=0)),
+        dataclasses.replace(
+            build_config, filter=FilterConfig(min_chinese=0, max_repeated_lines=1, max_repeated_grams=1)
+        ),
     )
     assert "whole" in verify(tmp_path / "shards")
