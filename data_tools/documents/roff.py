@@ -1,91 +1,126 @@
-"""Manual pages: roff requests and escapes leave, filled lines become paragraphs again."""
+r"""Manual pages: the text as ``man`` would show it, without its measures, macros and fonts.
+
+What troff really prints depends on macros that a page may define itself. Here a request with a lower-case name is an
+instruction and goes, one with an upper-case name is a macro of man or mdoc, and its words are text.
+"""
 
 from __future__ import annotations
 
 import re
 
-from data_tools.documents.line_wraps import joined
-
 _TRIGGER = re.compile(r"^[.'](?:TH|SH|SS|Sh|Dd|PP|TP|IP|fi|nf)\b", re.M)
-_FONTS = re.compile(r"\\f(?:\[[^\]\n]*\]|\([A-Za-z]{2}|.)|\\s[-+]?\d{1,2}|\\[&|^/,%c:]|\\$", re.M)
-_GLYPHS = re.compile(r"\\\((\w\w|[^\w\s]{2})|\\\[([\w-]+)\]|\\\*(?:\((..)|\[([\w-]+)\]|(.))")
-_SPELLED = {
-    "bu": "•", "co": "©", "rg": "®", "em": "—", "en": "–", "lq": "“", "rq": "”", "oq": "‘", "cq": "’", "aq": "'",
-    "dq": '"', "hy": "-", "mi": "-", "mu": "×", "->": "→", "<-": "←", "ti": "~", "ha": "^", "rs": "\\", "tm": "™",
-    "L": "“", "R": "”", ">=": "≥", "<=": "≤", "!=": "≠", "+-": "±", "bv": "|", "or": "|", "de": "°",
+_COMMENT = re.compile(r"\\[\"#].*")
+_REQUEST = re.compile(r"[.'][ \t]*(\S*?)(?:(?=\\)|[ \t]+|$)(.*)")
+_BREAKS = frozenset("PP P LP IP TP TQ HP Pp SS Sh SH Ss sp br Bl It El Bd Ed Sp nf fi TS TE RS RE".split())  # noqa: SIM905
+_HEADINGS = frozenset(["SH", "SS", "Sh", "Ss"])
+_SILENT = frozenset(
+    "TH Dd Dt Os PD RS RE IX UE UR MT ME Ed El Bl Bd Sp AT UC AP AS BS BE CS CE VS VE DS DE Vb Ve TS TE".split()  # noqa: SIM905
+)
+_UNFILLED = frozenset(["nf", "Vb", "CS", "TS"])
+_FILLED = frozenset(["fi", "Ve", "CE", "TE"])
+_JOINED = frozenset(["BR", "RB", "IR", "RI", "BI", "IB"])
+_BLOCKS = {"de": "..", "de1": "..", "am": "..", "ig": "..", "EQ": ".EN", "PS": ".PE"}
+_NAMED = {
+    "aq": "'", "dq": '"', "cq": "'", "oq": "‘", "lq": "“", "rq": "”", "em": "—", "en": "–", "hy": "-", "mi": "-",
+    "bu": "•", "co": "©", "rg": "®", "tm": "™", "ha": "^", "ti": "~", "rs": "\\", "ga": "`", "aa": "´", "mu": "×",
+    "+-": "±", "<=": "≤", ">=": "≥", "->": "→", "<-": "←", "de": "°", "R": "®", "Tm": "™", "L\"": '"', "R\"": '"',
+    "C+": "C++", "C`": "", "C'": "", "--": "—", "PI": "π",
 }  # fmt: skip
-_REQUEST = re.compile(r"[.'][ \t]*([A-Za-z]{1,4}|\\\"|\\\}|\.)?[ \t]*(.*)")
+_ESCAPE = re.compile(
+    r"\\(?:"
+    r"f(?:\[[^\]]*\]|\(..|.)|s[-+]?(?:\d+|\[[^\]]*\]|\(\d\d)|[mFRMYkn](?:\[[^\]]*\]|\(..|[-+]?.)"
+    r"|[hvwblLDoXSHxZNBA]'[^']*'"
+    r"|(?P<named>\*?(?:\[[^\]]*\]|\(..)|\*.)"
+    r"|(?P<one>.|$))"
+)
+_ONE = {
+    "-": "-",
+    "e": "\\",
+    "\\": "\\",
+    " ": " ",
+    "~": " ",
+    "0": " ",
+    "t": "\t",
+    "'": "´",
+    "`": "`",
+    ".": ".",
+    "E": "\\",
+}
 _ARGUMENT = re.compile(r'"((?:[^"]|"")*)"?|(\S+)')
-
-_SPACED = {"B", "I", "SM", "SB", "Nm", "Fl", "Ar", "Op", "Pa", "Xr", "Em", "Sy", "Li", "Cm", "Va", "Ev", "An", "Nd"}
-_ALTERNATING = {"BR", "RB", "BI", "IB", "IR", "RI"}
-_HEADINGS = {"SH", "SS", "Sh", "Ss"}
-_LABELS = {"IP", "It", "UR"}
-_BREAKS = {"PP", "P", "LP", "TP", "TQ", "HP", "br", "sp", "Pp", "RS", "RE", "nf", "fi", "EX", "EE", "Bl", "El", "UE"}
+_WIDE = re.compile(r"[\u3000-\u303f\u3400-\u9fff\uff00-\uffef]")
 
 
 def strip_roff(text: str) -> str:
-    """A manual page as its text: a line for each paragraph, heading or line that roff would not fill.
-
-    Text without roff requests comes back as it is.
-    """
+    """A manual page as its text; text without roff requests comes back as it is."""
     # A manual page without a single escape is hardly one.
-    if not ("\\" in text or text.startswith(".")) or not _TRIGGER.search(text):
-        return text
-    lines: list[str] = []
-    paragraph = ""
-    filled, defining, labelled = True, False, False
-    for raw in text.split("\n"):
-        defining = defining or raw.startswith((".de", ".ig", ".am"))
-        if defining:
-            defining = not raw.startswith("..")
+    return plain(text) if ("\\" in text or text.startswith(".")) and _TRIGGER.search(text) else text
+
+
+def plain(page: str) -> str:
+    """The paragraphs of a page, a line each; lines that are to stay as they stand (.nf) do."""
+    paragraphs: list[list[str]] = [[]]
+    filled, until, depth, tag, layout = True, "", 0, False, False
+    for line in page.splitlines():
+        if until:
+            until = "" if line.rstrip() == until else until
             continue
-        name, written = _line(raw)
-        if name in _HEADINGS or name in _LABELS or name in _BREAKS or not written or not filled:
-            if paragraph:
-                lines.append(paragraph)
-            paragraph = ""
-        if name in ("nf", "EX", "fi", "EE"):
-            filled = name in ("fi", "EE")
-        elif name in _HEADINGS or name in _LABELS or not filled:
-            lines += [written] if written else []
-        elif labelled and written:
-            lines.append(written)
-        elif written:
-            paragraph = joined(paragraph, written) if paragraph else written
-        # The line after .TP is what the paragraph explains.
-        labelled = name in ("TP", "TQ") or (labelled and not written)
-    return "\n".join([*lines, paragraph] if paragraph else lines)
+        if layout:  # of a table: its rows, which are text, begin after the line that ends with a stop
+            layout = not line.rstrip().endswith(".") and line.rstrip() != ".TE"
+            continue
+        line = _COMMENT.sub("", line)
+        if depth or re.match(r"[.'][ \t]*(?:if|ie|el|while)\b", line):
+            depth = max(0, depth + line.count(r"\{") - line.count(r"\}"))
+            continue
+        request = _REQUEST.match(line)
+        name, text = (request[1], request[2]) if request else ("", line)
+        if name in _BLOCKS:
+            until = _BLOCKS[name]
+            continue
+        layout = name == "TS"
+        filled = filled if name not in _UNFILLED | _FILLED else name in _FILLED
+        if request:
+            text = _words(name, text)
+        if name in _BREAKS or not filled or not line.strip():
+            paragraphs.append([])
+        _join(paragraphs[-1], _unescaped(text).strip())
+        if name in _HEADINGS or name == "IP" or (tag and paragraphs[-1]):
+            paragraphs.append([])
+            tag = False
+        tag = tag or name in ("TP", "TQ")
+    return "\n".join("".join(parts) for parts in paragraphs if parts)
 
 
-def _line(raw: str) -> tuple[str, str]:
-    """The request of a line, or nothing, and the text that it leaves on the page."""
-    if not raw.startswith((".", "'")):
-        return "", _unescaped(raw.split('\\"', 1)[0] if '\\"' in raw else raw).strip()
-    match = _REQUEST.match(raw)
-    name, rest = (match[1] or "", match[2]) if match else ("", "")
-    if rest and '\\"' in rest:
-        rest = rest.split('\\"', 1)[0]
-    if name in _SPACED or name in _HEADINGS or name in _LABELS:
-        arguments = _arguments(rest)
-        if name == "IP":
-            arguments = arguments[:1]
-        return name, _unescaped(" ".join(arguments)).strip()
-    if name in _ALTERNATING:
-        return name, _unescaped("".join(_arguments(rest))).strip()
-    # An unknown request (.TH, .ft, .ad, .if) is about the page; one with Chinese text in it is a line that begins so.
-    written = not name and match is not None and any(character > "\u2e7f" for character in rest)
-    return name, _unescaped(raw).strip() if written else ""
-
-
-def _arguments(rest: str) -> list[str]:
-    return [quoted.replace('""', '"') or bare for quoted, bare in _ARGUMENT.findall(rest.replace("\\ ", "\xa0"))]
+def _words(name: str, text: str) -> str:
+    """What a request has to say."""
+    if not name[:1].isupper() or name in _SILENT:
+        return ""
+    words = [(quoted.replace('""', '"') or bare) for quoted, bare in _ARGUMENT.findall(text)]
+    if name == "IP":
+        words = words[:1]
+    elif name in ("TP", "TQ", "HP", "PP", "LP", "P"):
+        words = []
+    return ("" if name in _JOINED else " ").join(words)
 
 
 def _unescaped(text: str) -> str:
-    if "\\" not in text:
-        return text
-    text = _FONTS.sub("", text)
-    text = _GLYPHS.sub(lambda match: _SPELLED.get(next(group for group in match.groups() if group), ""), text)
-    text = text.replace("\\-", "-").replace("\\ ", " ").replace("\\~", " ").replace("\\0", " ")
-    return text.replace("\\'", "'").replace("\\`", "`").replace("\\.", ".").replace("\\e", "\\").replace("\\\\", "\\")
+    return _ESCAPE.sub(_character, text) if "\\" in text else text
+
+
+def _character(escape: re.Match[str]) -> str:
+    if (one := escape["one"]) is not None:
+        return _ONE.get(one, "")
+    if (named := escape["named"]) is None:
+        return ""
+    name = named.lstrip("*").strip("[(]")
+    if code := re.fullmatch(r"u([0-9A-Fa-f]{4,5})", name):
+        return chr(int(code[1], 16)).encode("utf-8", "replace").decode()
+    return _NAMED.get(name, "")
+
+
+def _join(parts: list[str], line: str) -> None:
+    """Add a line to a paragraph: after a space between words, none where either side is a Chinese character."""
+    if not line:
+        return
+    if parts and not _WIDE.match(parts[-1][-1]) and not _WIDE.match(line[0]):
+        parts.append(" ")
+    parts.append(line)

@@ -16,7 +16,7 @@ from data_tools.samples.columns import I64, Samples, ranges
 from data_tools.shards.keyed_rng import below, draws, key_of
 from data_tools.text.interface import Vocabulary
 
-IN_ORDER, SWAPPED, NO_PAIR = 0, 1, -1
+NO_PAIR = -1
 SPECIALS_OF_A_PAIR = 3
 _SHORTEST = 2
 

@@ -16,6 +16,7 @@ from data_tools.build import build
 from data_tools.documents.clean import STEPS, CleanConfig, clean
 from data_tools.documents.filters import FilterConfig, rejection, repeated_grams, repeated_lines
 from data_tools.documents.personal import replace_personal
+from data_tools.documents.roff import strip_roff
 from data_tools.shards.manifest import Manifest
 from data_tools.text.normalization import canonical_paragraphs
 from data_tools.text.sentences import code_points
@@ -253,3 +254,9 @@ def test_real_text_comes_out_clean_and_whole():
         lost[document["source"]] = lost.get(document["source"], 0) + before - after
     for source in ("hist_niutrans_modern", "law_lawrefbook", "news_pd199801", "news_xwlb", "lit_prose", "acad_csl"):
         assert lost[source] == 0, (source, lost[source])
+
+
+def test_tables_of_a_manual_page_keep_their_rows():
+    page = ".SH 信号\n下表列出信号:\n.TS\nl c\nl l.\n信号\t说明\nSIGHUP\t\\fI挂起\\fP\n.TE\n默认动作\n如下.\n"
+    cells = strip_roff(page).replace("\t", " ").splitlines()
+    assert cells == ["信号", "下表列出信号:", "信号 说明", "SIGHUP 挂起", "默认动作如下."]
