@@ -7,9 +7,9 @@ from types import ModuleType
 
 from jsonargparse import ArgumentError, ArgumentParser
 
-from data_tools.commands import build, tokenizer, verify
+from data_tools.commands import build, inspect, tokenizer, verify
 
-_VERBS: dict[str, ModuleType] = {"tokenizer": tokenizer, "build": build, "verify": verify}
+_VERBS: dict[str, ModuleType] = {"tokenizer": tokenizer, "build": build, "verify": verify, "inspect": inspect}
 
 
 def _parser() -> ArgumentParser:

@@ -33,4 +33,6 @@ def run(options: Namespace) -> None:
             f" {split.tokens:,} tokens, {len(split.shards)} shards"
         )
     broken = f"; {manifest.broken_bytes:,} broken bytes" if manifest.broken_bytes else ""
-    print(f"{options.output}: {manifest.documents_read:,} documents read; rejected: {listed(manifest.rejected)}{broken}")
+    print(
+        f"{options.output}: {manifest.documents_read:,} documents read; rejected: {listed(manifest.rejected)}{broken}"
+    )
