@@ -7,9 +7,15 @@ from types import ModuleType
 
 from jsonargparse import ArgumentError, ArgumentParser
 
-from data_tools.commands import build, inspect, tokenizer, verify
+from data_tools.commands import build, inspect, stats, tokenizer, verify
 
-_VERBS: dict[str, ModuleType] = {"tokenizer": tokenizer, "build": build, "verify": verify, "inspect": inspect}
+_VERBS: dict[str, ModuleType] = {
+    "tokenizer": tokenizer,
+    "build": build,
+    "verify": verify,
+    "inspect": inspect,
+    "stats": stats,
+}
 
 
 def _parser() -> ArgumentParser:
