@@ -15,6 +15,7 @@ from data_tools.documents.clean import CleanConfig, clean
 from data_tools.documents.document import Rejected
 from data_tools.documents.files import find_files
 from data_tools.documents.filters import FilterConfig, rejection
+from data_tools.documents.mixture import MixConfig
 from data_tools.documents.reader_config import ReaderConfig
 from data_tools.documents.readers import read_documents
 from data_tools.progress import Progress
@@ -36,6 +37,12 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--character-coverage", type=float, default=TokenizerConfig.character_coverage)
     parser.add_argument("--sample-characters", type=int, default=TokenizerConfig.sample_characters)
     parser.add_argument("--seed", type=int, default=TokenizerConfig.seed)
+    parser.add_argument(
+        "--mix.weights",
+        type=dict[str, float],
+        default={},
+        help='chance of a document to be learnt from, by source, 1 where none is named: \'{"wiki": 2, "forum": 0.5}\'',
+    )
     parser.add_argument("--reader", type=ReaderConfig, default=ReaderConfig())
     parser.add_argument("--filter", type=FilterConfig, default=FilterConfig())
     parser.add_argument("--clean", type=CleanConfig, default=CleanConfig())
@@ -59,8 +66,9 @@ def run(options: Namespace) -> None:
 def _imported(options: Namespace) -> TextTokenizer:
     defaults = dataclasses.asdict(TokenizerConfig())
     given = [name for name, default in defaults.items() if options[name] != default]
-    if options.input or given:
-        useless = ", ".join(f"--{name.replace('_', '-')}" for name in ["input"] * bool(options.input) + given)
+    given += ["input"] * bool(options.input) + ["mix.weights"] * bool(options.mix.weights)
+    if given:
+        useless = ", ".join(f"--{name.replace('_', '-')}" for name in given)
         raise ValueError(f"--wordpiece trains nothing, so {useless} would have no effect; leave it out")
     return WordPiece(options.wordpiece.read_bytes(), str(options.wordpiece))
 
@@ -69,11 +77,12 @@ def _trained(options: Namespace) -> TextTokenizer:
     if not options.input:
         raise ValueError("give text to train on, --input FILE..., or a vocabulary to import, --wordpiece vocab.txt")
     config = TokenizerConfig(options.vocab_size, options.character_coverage, options.sample_characters, options.seed)
+    mix = MixConfig(options.mix.weights)
     files = find_files(options.input)
     rejected: Counter[str] = Counter()
     with Progress("reading text", "documents") as progress:
 
-        def kept_texts() -> Iterator[str]:
+        def kept_texts() -> Iterator[tuple[str, str]]:
             for item in read_documents(files, options.reader):
                 progress.advance(1)
                 if isinstance(item, Rejected):
@@ -84,9 +93,9 @@ def _trained(options: Namespace) -> TextTokenizer:
                 if reason := rejection(canonical, code_points(canonical), options.filter):
                     rejected[reason] += 1
                 else:
-                    yield text
+                    yield item.source, text
 
-        sample = fair_sample(kept_texts(), config)
+        sample = fair_sample(kept_texts(), config, mix)
     if not sample:
         inputs = f"{options.input[0]}{f' and {len(options.input) - 1} more' * (len(options.input) > 1)}"
         raise ValueError(f"no Chinese text in {inputs}: {listed(rejected)}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import heapq
 import io
+import math
 import re
 import tempfile
 import unicodedata
@@ -15,6 +16,7 @@ import numpy as np
 import sentencepiece
 from sentencepiece import sentencepiece_model_pb2 as model_proto
 
+from data_tools.documents.mixture import MixConfig
 from data_tools.shards.keyed_rng import key_of
 from data_tools.text.normalization import canonical_paragraphs, rules
 from data_tools.text.sentences import code_points, sentence_starts
@@ -34,7 +36,7 @@ class TokenizerConfig:
     Attributes:
         vocab_size: number of pieces, special tokens included.
         character_coverage: share of the text's characters that become pieces; the rest is unknown.
-        sample_characters: characters of text to train on; documents are drawn evenly until it is reached.
+        sample_characters: characters of text to train on; documents are drawn until it is reached.
         seed: which documents are drawn.
     """
 
@@ -106,17 +108,37 @@ def _explanation(error: str, config: TokenizerConfig) -> str:
     return f"the text is too little for {config.vocab_size} pieces ({reason}): give more text or a smaller --vocab-size"
 
 
-def fair_sample(texts: Iterable[str], config: TokenizerConfig) -> list[str]:
-    """The documents with the smallest keyed hashes whose characters fit the sample: every document has the same
-    chance, in one pass, and memory holds the sample alone."""
-    kept: list[tuple[int, int, str]] = []
-    characters = 0
-    for number, text in enumerate(texts):
-        heapq.heappush(kept, (-key_of(config.seed, "tokenizer", text), number, text))
+def fair_sample(documents: Iterable[tuple[str, str]], config: TokenizerConfig, mix: MixConfig) -> list[str]:
+    """Texts drawn without replacement, each with a chance in proportion to its source's weight, in one pass.
+
+    Documents have random times, exponential with their weight as the rate, and the earliest whose characters fit are
+    drawn (Efraimidis & Spirakis 2006, "Weighted random sampling with a reservoir", whose key u^(1/w) is exp(-time)).
+    A time hangs on the text alone, so the order of the documents does not matter. No more than
+    ``sample_characters`` and one document are ever in memory.
+
+    Args:
+        documents: (source, text) of each.
+
+    Raises ValueError that names a weighted source without a document.
+    """
+    kept: list[tuple[float, int, str]] = []
+    characters, latest = 0, math.inf
+    absent = set(mix.weights)
+    for number, (source, text) in enumerate(documents):
+        absent.discard(source)
+        weight = mix.weights.get(source, 1.0)
+        uniform = (key_of(config.seed, "tokenizer", text) + 0.5) / 2**64
+        time = -math.log1p(-uniform) / weight if weight else math.inf
+        if time >= latest:
+            continue
+        heapq.heappush(kept, (-time, -number, text))
         characters += len(text)
         while characters > config.sample_characters and len(kept) > 1:
-            characters -= len(heapq.heappop(kept)[2])
-    return [text for _, _, text in sorted(kept, key=lambda entry: entry[1])]
+            popped, _, latest_text = heapq.heappop(kept)
+            latest, characters = -popped, characters - len(latest_text)
+    if absent:
+        raise ValueError(f"mix.weights: no document of the source {' or '.join(map(repr, sorted(absent)))}")
+    return [text for _, _, text in sorted(kept, key=lambda entry: -entry[1])]
 
 
 def _sentences(texts: Iterable[str]) -> Iterator[str]:
