@@ -7,6 +7,8 @@ file ─▶ uncompressed (by content) ─▶ its kind (by content, then name) �
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from typing import BinaryIO
 
@@ -79,13 +81,22 @@ def _items(raw: BinaryIO, file: File, config: ReaderConfig) -> Iterator[Document
         yield Rejected(file.url, "", NOT_TEXT, str(error))
         return
     if kind == "parquet":
-        raw.seek(0)
-        if raw.read(4) != head[:4]:
-            yield Rejected(file.url, "", UNREADABLE, "a parquet file that is compressed as a whole: uncompress it")
-            return
-        raw.seek(0)
-        yield from read_parquet(raw, file, config)
+        yield from _parquet(raw, head, file, config)
     elif kind == "warc":
         yield from read_warc(stream, file, config)
     else:
         yield from _READERS[kind](to_utf8(head, stream), file, config)
+
+
+def _parquet(raw: BinaryIO, head: bytes, file: File, config: ReaderConfig) -> Iterator[Document | Rejected]:
+    """The rows of a parquet file, which is read from its end: one that is compressed as a whole is uncompressed into a
+    temporary file first."""
+    raw.seek(0)
+    compressed = raw.read(4) != head[:4]
+    raw.seek(0)
+    if not compressed:
+        yield from read_parquet(raw, file, config)
+        return
+    with tempfile.TemporaryFile() as whole:
+        shutil.copyfileobj(uncompressed(raw)[1], whole, 1 << 20)
+        yield from read_parquet(whole, file, config)

@@ -38,7 +38,7 @@ def test_the_plain_marks_say_what_the_block_holds(shards, tokenizer):
     manifest = Manifest.load(shards)
     for sample in samples:
         head, *segments = sample.split("\n")
-        name, block, row, document, number, order, words = HEAD.match(head).groups()
+        ((name, block, row, document, number, order, words),) = HEAD.findall(head)
         ids, masks, of = shown(shards, manifest, name, int(block), int(row), 0)
         assert (int(document, 16), int(number), int(order)) == (of.documents[0], of.numbers[0], of.order[0])
         assert ("swapped" in words, "as in" in words, "no pair" in words) == (order == "1", order == "0", order == "-1")

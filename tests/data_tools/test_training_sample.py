@@ -21,7 +21,7 @@ def documents(count, rng):
 
 
 def characters_by_source(sample):
-    counts = Counter()
+    counts: Counter[str] = Counter()
     for text in sample:
         counts[text[0]] += len(text)
     return counts

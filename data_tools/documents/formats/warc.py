@@ -11,6 +11,8 @@ import zlib
 from collections.abc import Iterator
 from typing import BinaryIO
 
+import brotli
+
 from data_tools.documents.document import NO_TEXT, NOT_TEXT, TOO_LONG, UNREADABLE, Document, Rejected
 from data_tools.documents.encodings import decode_any
 from data_tools.documents.files import File
@@ -95,7 +97,7 @@ def _document(
             return Rejected(file.url, place, NO_TEXT, f"HTTP status {int(status[1])}")
         try:
             body = _decoded(body, http, config.max_bytes)
-        except (zlib.error, EOFError) as error:
+        except (zlib.error, brotli.error, EOFError) as error:
             return Rejected(file.url, place, UNREADABLE, f"cannot be uncompressed: {error}")
     kind = kind.partition(";")[0].strip().lower()
     if kind not in (*_PAGE, "text/plain"):
@@ -120,7 +122,20 @@ def _decoded(body: bytes, http: dict[str, str], limit: int) -> bytes:
         body = decoder.decompress(body, limit + 1)
         if not decoder.eof and len(body) <= limit:
             raise EOFError("it ends too soon")
+    elif encoding == "br" and not body.lstrip().startswith(b"<"):  # which begins no brotli stream
+        body = _unbrotlied(body, limit)
     return body
+
+
+def _unbrotlied(body: bytes, limit: int) -> bytes:
+    """What a brotli stream holds; of one that holds more than the limit, more than the limit."""
+    decoder = brotli.Decompressor()
+    parts = [decoder.process(body, output_buffer_limit=1 << 20)]
+    while not decoder.is_finished() and sum(map(len, parts)) <= limit:
+        if decoder.can_accept_more_data():
+            raise EOFError("it ends too soon")
+        parts.append(decoder.process(b"", output_buffer_limit=1 << 20))
+    return b"".join(parts)
 
 
 def _unchunked(body: bytes) -> bytes:

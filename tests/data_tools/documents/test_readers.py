@@ -11,9 +11,11 @@ import lzma
 import subprocess
 import sys
 import time
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 
+import brotli
 import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -150,7 +152,7 @@ def test_ids_sources_and_parts_of_plain_text(tmp_path):
         ("wiki_00", b'<doc id="1">\nA\n<doc id="2">\nB\n</doc>\n', "wiki_00, line 1: an article without </doc>"),
         ("wiki_00", b'<doc id="1">\nA\n</doc>\nB\n', "wiki_00, line 4: text outside of <doc> and </doc>"),
         ("x.parquet", forms()["x.parquet"][:-1], "x.parquet: cannot be read"),
-        ("x.parquet.gz", gzip.compress(forms()["x.parquet"]), "x.parquet.gz: a parquet file that is compressed"),
+        ("x.parquet.gz", gzip.compress(forms()["x.parquet"])[:-9], "x.parquet.gz: cannot be read"),
         ("x.warc", forms()["x.warc"][:-30], "x.warc, after document 2: cannot be read: it ends in the middle"),
         ("x.warc", forms()["x.warc"].replace(b"WARC/1.0\r\nWARC-Type: req", b"XARC/"), "x.warc: cannot be read"),
     ],
@@ -213,6 +215,36 @@ def test_parquet_columns_of_every_text_type(tmp_path):
         items = read(tmp_path / "x.parquet")
         assert [item.text for item in items[:3]] == TEXTS
         assert [(item.reason, item.place) for item in items[3:]] == [("no text", "row 4"), ("no text", "row 5")]
+
+
+def test_a_parquet_file_that_is_compressed_as_a_whole(tmp_path):
+    for suffix, compress in COMPRESSIONS.items():
+        path = tmp_path / f"x.parquet{suffix}"
+        path.write_bytes(compress(forms()["x.parquet"]))
+        assert [item.text for item in read(path)] == TEXTS
+    path.write_bytes(path.read_bytes()[:-20])
+    (cut,) = read(path, unreadable="reject")
+    assert cut.reason == "unreadable" and "in the middle of a compressed frame" in cut.detail
+
+
+def test_web_pages_in_brotli(tmp_path):
+    """Whole, cut off, undone by the crawler, and one that would fill the memory."""
+    about = "application/http; msgtype=response"
+    packed = brotli.compress(page(TEXTS[0]).encode())
+    bomb = brotli.compress(b"<p>" + b"a" * 50_000_000)
+    bodies = [packed, packed[:-3], page(TEXTS[1]).encode(), bomb]
+    records = [
+        warc_record("response", f"http://a/{number}", response(body, "Content-Encoding: br"), about)
+        for number, body in enumerate(bodies)
+    ]
+    (tmp_path / "x.warc").write_bytes(b"".join(records))
+    tracemalloc.start()
+    whole, cut, undone, long = read(tmp_path / "x.warc", max_megabytes=5, unreadable="reject")
+    assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    tracemalloc.stop()
+    assert (whole.text, undone.text) == (TEXTS[0], TEXTS[1])
+    assert (cut.reason, cut.detail) == ("unreadable", "cannot be uncompressed: it ends too soon")
+    assert long.reason == "too long"
 
 
 def test_web_archives(tmp_path):
