@@ -10,13 +10,17 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fcntl
+import hashlib
+import json
 import os
 import re
 import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
+
+import data_tools
 
 _LOCK = "lock"
 _UNFINISHED = "."  # what the names of folders begin with that are being written
@@ -119,10 +123,10 @@ def _lock(folder: Path) -> contextlib.AbstractContextManager[object] | None:
     except BlockingIOError:
         stream.close()
         raise ValueError(f"another build is at work in {folder}; wait for it, or stop it") from None
-    if not os.path.samestat(os.fstat(stream.fileno()), os.stat(path)):
-        stream.close()
-        return None
-    return stream
+    if path.exists() and os.path.samestat(os.fstat(stream.fileno()), os.stat(path)):
+        return stream
+    stream.close()
+    return None
 
 
 def work_folder(output: Path, identity: str) -> Path:
@@ -150,3 +154,21 @@ def synchronize(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def save_json(path: Path, value: Any) -> None:
+    """Write a value as JSON: the same bytes for the same value."""
+    path.write_text(json.dumps(value, ensure_ascii=False, sort_keys=True), encoding="utf-8")
+
+
+def load_json(path: Path) -> Any:
+    """Read it back."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def code_fingerprint() -> str:
+    """SHA-256 of this package, in hex: what another version of it left half-done is not gone on with."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(os.path.dirname(data_tools.__file__)).rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
@@ -23,9 +24,7 @@ def arguments(parser: ArgumentParser) -> None:
 
 def run(options: Namespace) -> None:
     """Build, and print what was built and rejected."""
-    config = BuildConfig(
-        options.reader, options.clean, options.filter, options.pairs, options.masks, options.shards, options.seed
-    )
+    config = BuildConfig(**{field.name: options[field.name] for field in dataclasses.fields(BuildConfig)})
     manifest = build(options.input, options.tokenizer, options.output, config, options.workers, options.rejects)
     for name, split in manifest.splits.items():
         print(
