@@ -7,7 +7,7 @@ from types import ModuleType
 
 from jsonargparse import ArgumentError, ArgumentParser
 
-from data_tools.commands import build, inspect, stats, tokenizer, verify
+from data_tools.commands import build, inspect, remask, stats, tokenizer, verify
 
 _VERBS: dict[str, ModuleType] = {
     "tokenizer": tokenizer,
@@ -15,6 +15,7 @@ _VERBS: dict[str, ModuleType] = {
     "verify": verify,
     "inspect": inspect,
     "stats": stats,
+    "remask": remask,
 }
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from data_tools.samples.columns import I64
 from data_tools.samples.pairs import NO_PAIR
-from data_tools.shards.blocks import Block
 from data_tools.shards.keyed_rng import below, draws, key_of
 from data_tools.shards.manifest import Manifest, SplitEntry
 from data_tools.shards.reader import ShardReader
@@ -41,6 +40,7 @@ class Inspected:
         block, row: where it is in the shard.
         document: key of its document.
         number: its place among the document's samples.
+        source: what its document is from.
         order: 0 where A and B stand as in the document, 1 where they are swapped, -1 for no pair.
         segments: tokens of A and, of a pair, of B; no special tokens.
     """
@@ -50,6 +50,7 @@ class Inspected:
     row: int
     document: int
     number: int
+    source: str
     order: int
     segments: tuple[tuple[Token, ...], ...]
 
@@ -59,10 +60,15 @@ class Inspected:
         return tuple(itertools.chain.from_iterable(self.segments))
 
 
-def inspected(folder: Path, split: str, number: int, seed: int, copy: int) -> Iterator[Inspected]:
+def inspected(
+    folder: Path, split: str, number: int, seed: int, copy: int, sources: Sequence[str] = ()
+) -> list[Inspected]:
     """Samples drawn from a split, all of them where it has no more than ``number``; their blocks alone are read.
 
-    Raises ValueError where there is no such split or copy.
+    Args:
+        sources: those to draw from, every one if none is named.
+
+    Raises ValueError where there is no such split, copy or source.
     """
     manifest = Manifest.load(folder)
     if split not in manifest.splits:
@@ -72,10 +78,23 @@ def inspected(folder: Path, split: str, number: int, seed: int, copy: int) -> It
         raise ValueError(f"{folder} has no copy {copy} of its masks, only 0 to {len(entry.masked) - 1}")
     if number < 1:
         raise ValueError(f"--number {number} is not positive")
-    for shard, block, row in _places(entry, drawn(entry.samples, number, seed)):
-        reader = ShardReader(folder, entry.shards[shard])
-        one = reader.read(block, copy).take(np.array([row]))
-        yield _taken_apart(one, entry.shards[shard].name, block, row)
+    if sources:
+        candidates = _of_sources(folder / f"{split}.sources.npy", manifest, sources)
+        samples = candidates[drawn(len(candidates), number, seed)]
+    else:
+        samples = drawn(entry.samples, number, seed)
+    return [
+        _taken_apart(ShardReader(folder, entry.shards[shard]), block, row, copy, manifest)
+        for shard, block, row in _places(entry, samples)
+    ]
+
+
+def _of_sources(path: Path, manifest: Manifest, sources: Sequence[str]) -> I64:
+    """The samples of some sources, numbered through the split."""
+    if unknown := sorted(set(sources) - set(manifest.sources)):
+        raise ValueError(f"no source {', '.join(unknown)}; there are {', '.join(manifest.sources)}")
+    numbers = [manifest.sources.index(source) for source in sources]
+    return np.flatnonzero(np.isin(np.load(path, mmap_mode="r", allow_pickle=False), numbers))
 
 
 def drawn(count: int, number: int, seed: int) -> I64:
@@ -100,19 +119,21 @@ def _places(entry: SplitEntry, samples: I64) -> Iterator[tuple[int, int, int]]:
         yield shards[at], blocks[at], sample - (int(ends[at - 1]) if at else 0)
 
 
-def _taken_apart(block: Block, shard: str, number: int, row: int) -> Inspected:
-    samples, masks = block.samples, block.masks
+def _taken_apart(reader: ShardReader, block: int, row: int, copy: int, manifest: Manifest) -> Inspected:
+    one = reader.read(block, copy).take(np.array([row]))
+    samples, masks = one.samples, one.masks
     shown = dict(zip(masks.positions.tolist(), masks.inputs.tolist(), strict=True))
     columns = enumerate(zip(samples.ids.tolist(), samples.words.tolist(), strict=True))
     tokens = tuple(Token(id, begins, shown.get(position)) for position, (id, begins) in columns)
     order, cut = int(samples.order[0]), 1 + int(samples.first[0])
     second = () if order == NO_PAIR else (tokens[cut + 1 : -1],)
     return Inspected(
-        shard=shard,
-        block=number,
+        shard=reader.shard.name,
+        block=block,
         row=row,
         document=int(samples.documents[0]),
         number=int(samples.numbers[0]),
+        source=manifest.sources[samples.sources[0]],
         order=order,
         segments=(tokens[1:cut], *second),
     )

@@ -56,7 +56,7 @@ class Renderer:
         masked = sum(token.shown is not None for token in sample.tokens)
         total = len(sample.tokens)
         where = f"shard={sample.shard} block={sample.block} row={sample.row}"
-        what = f"document={sample.document:016x} number={sample.number}"
+        what = f"document={sample.document:016x} number={sample.number} source={sample.source}"
         size = f"tokens={total} masked={masked} ({100 * masked / max(total, 1):.1f} %)"
         return self._styled(f"# {where} {what} {size} order={sample.order} ({ORDERS[sample.order]})", False, _HEAD)
 

@@ -20,11 +20,14 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--number", type=int, default=5, help="samples to show")
     parser.add_argument("--seed", type=int, default=1, help="which samples are drawn")
     parser.add_argument("--copy", type=int, default=0, help="which masked copy is shown")
+    parser.add_argument(
+        "--source", type=str, action="append", default=[], help="draw from this source; can be repeated"
+    )
 
 
 def run(options: Namespace) -> None:
     """Print the samples, coloured on a terminal unless NO_COLOR is set (no-color.org)."""
-    samples = inspected(options.shards, options.split, options.number, options.seed, options.copy)
+    samples = inspected(options.shards, options.split, options.number, options.seed, options.copy, options.source)
     tokenizer = load_tokenizer(options.shards / "tokenizer")
     colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     renderer = Renderer(tokenizer.pieces, tokenizer.vocabulary, colour)

@@ -29,6 +29,7 @@ class MaskConfig:
         mask_share: of the masked tokens, those that show [MASK].
         random_share: those that show a random token; the rest shows the token itself.
         copies: how many different maskings of each sample are stored; epoch e reads copy e mod copies.
+        seed: of the masks alone, for other masks of the same samples; None for the seed of all else.
     """
 
     strategy: Literal["word", "token"] = "word"
@@ -36,6 +37,7 @@ class MaskConfig:
     mask_share: float = 0.8
     random_share: float = 0.1
     copies: int = 1
+    seed: int | None = None
 
     def __post_init__(self) -> None:
         problems = []
@@ -76,7 +78,7 @@ def mask(samples: Samples, config: MaskConfig, vocabulary: Vocabulary, seed: int
     A sample's budget is its rate of tokens, rounded, at least one. Units are taken in random order, each if it
     still fits. Where not one fits, the first is taken whole.
     """
-    key = key_of(seed, "masks")
+    key = key_of(seed if config.seed is None else config.seed, "masks")
     tokens = _Tokens.of(samples)
     chosen = _chosen_tokens(tokens, samples, config, key, copy)
     owner, position = tokens.sample[chosen], tokens.position[chosen]

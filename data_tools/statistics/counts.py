@@ -27,6 +27,7 @@ class SplitCounts:
     Attributes:
         lengths: int64 [seq_length + 1], samples of each length.
         words: int64 [seq_length + 1], samples of each number of units to mask.
+        sources: int64 [sources], tokens of each source.
         orders: int64 [3], samples without a pair, in order, and swapped.
         maskable: int64 [seq_length], tokens at each position that are not special.
         masked: int64 [copies, seq_length], of them, those that are masked.
@@ -40,6 +41,7 @@ class SplitCounts:
 
     lengths: I64
     words: I64
+    sources: I64
     orders: I64
     maskable: I64
     masked: I64
@@ -50,13 +52,14 @@ class SplitCounts:
     unigram: I64
 
     @classmethod
-    def none(cls, seq_length: int, copies: int, unigram: I64) -> SplitCounts:
+    def none(cls, seq_length: int, copies: int, sources: int, unigram: I64) -> SplitCounts:
         """Counts of no sample."""
         by_length = (np.zeros(seq_length + 1, np.int64) for _ in range(4))
         lengths, words, units, runs = by_length
         return cls(
             lengths=lengths,
             words=words,
+            sources=np.zeros(sources, np.int64),
             orders=np.zeros(3, np.int64),
             maskable=np.zeros(seq_length, np.int64),
             masked=np.zeros((copies, seq_length), np.int64),
@@ -72,6 +75,7 @@ class SplitCounts:
         layout = _Layout.of(samples)
         _tally(self.lengths, samples.lengths)
         _tally(self.words, np.add.reduceat(samples.words, layout.begins, dtype=np.int64) - layout.specials)
+        _tally(self.sources, np.repeat(samples.sources, samples.lengths))
         _tally(self.orders, samples.order.astype(np.int64) - NO_PAIR)
         _tally(self.maskable, layout.position[layout.maskable])
 
@@ -118,7 +122,7 @@ def _of_split(folder: Path, manifest: Manifest, split: str, mask_id: int) -> Spl
     entry = manifest.splits[split]
     copies = len(entry.masked)
     unigram = np.load(folder / f"{split}.unigram.npy", allow_pickle=False)
-    counts = SplitCounts.none(manifest.config["pairs"]["seq_length"], copies, unigram)
+    counts = SplitCounts.none(manifest.config["pairs"]["seq_length"], copies, len(manifest.sources), unigram)
     with Progress(f"counting {split}", "samples", entry.samples) as progress:
         for shard in entry.shards:
             reader = ShardReader(folder, shard)

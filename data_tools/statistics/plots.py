@@ -19,6 +19,7 @@ from data_tools.shards.manifest import Manifest
 from data_tools.statistics.counts import KINDS, RATE_BINS, SplitCounts
 
 _LONGEST_UNIT = 12
+_MOST_SOURCES = 30
 
 
 def plot(folder: Path, manifest: Manifest, counts: dict[str, SplitCounts]) -> list[Path]:
@@ -29,6 +30,7 @@ def plot(folder: Path, manifest: Manifest, counts: dict[str, SplitCounts]) -> li
         "masks": _masks(manifest, counts),
         "tokens": _tokens(counts),
         "documents": _documents(manifest),
+        "sources": _sources(manifest, counts),
     }
     paths = []
     for name, figure in figures.items():
@@ -110,6 +112,25 @@ def _documents(manifest: Manifest) -> Figure:
     axes.invert_yaxis()
     axes.margins(x=0.15)
     axes.set(title=f"{manifest.documents_read:,} documents read", xlabel="documents")
+    return figure
+
+
+def _sources(manifest: Manifest, counts: dict[str, SplitCounts]) -> Figure:
+    """The largest sources; one whose name is not in ASCII has its number, which the tables explain."""
+    total = np.sum([of.sources for of in counts.values()], axis=0)
+    largest = np.argsort(-total, kind="stable")[:_MOST_SOURCES]
+    labels = [name if (name := manifest.sources[number]).isascii() else f"#{number}" for number in largest.tolist()]
+    figure, (axes,) = _figure(1, 1)
+    figure.set_figheight(1.5 + 0.25 * len(labels) * len(counts))
+    height = 0.8 / len(counts)
+    for row, (name, of) in enumerate(counts.items()):
+        shares = of.sources[largest] / max(int(of.sources.sum()), 1)
+        axes.barh(np.arange(len(labels)) + row * height, shares, height, label=name)
+    axes.set_yticks(np.arange(len(labels)) + height * (len(counts) - 1) / 2, labels)
+    axes.invert_yaxis()
+    axes.xaxis.set_major_formatter(PercentFormatter(1))
+    axes.set(title="sources", xlabel="share of tokens")
+    axes.legend()
     return figure
 
 

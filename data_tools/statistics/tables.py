@@ -28,6 +28,14 @@ def tables(
     splits = list(counts)
     yield _table("corpus", ["", *splits], _corpus(manifest, counts, tokenizer.vocabulary.unk))
     yield _table("documents read", ["", "documents", "share"], _accounted(manifest))
+    yield _table(
+        "sources",
+        ["", "", "split", "documents", "characters", "samples", "tokens", "share"],
+        _sources(manifest, counts),
+    )
+    yield _table(
+        "windows of samples beside a fair draw", ["", *manifest.splits[splits[0]].fairness], _fairness(manifest)
+    )
     header = ["", "mean", *(f"{quantile:.0%}" for quantile in _QUANTILES), "longest"]
     yield _table("tokens of a sample", header, [[name, *_distribution(counts[name].lengths)] for name in splits])
     yield _table("units to mask of a sample", header, [[name, *_distribution(counts[name].words)] for name in splits])
@@ -73,6 +81,22 @@ def _accounted(manifest: Manifest) -> list[list[str]]:
     total = {"read": manifest.documents_read}
     rows = [*kept.items(), *rejected.items(), *total.items()]
     return [[name, f"{count:,}", f"{count / max(manifest.documents_read, 1):.2%}"] for name, count in rows]
+
+
+def _sources(manifest: Manifest, counts: dict[str, SplitCounts]) -> list[list[str]]:
+    rows = []
+    for number, source in enumerate(manifest.sources):
+        for name, of in counts.items():
+            found = manifest.splits[name].sources.get(source, {})
+            known = (f"{found.get(what, 0):,}" for what in ("documents", "characters", "samples"))
+            tokens = int(of.sources[number])
+            share = f"{tokens / max(int(of.sources.sum()), 1):.2%}"
+            rows.append([source, f"#{number}", name, *known, f"{tokens:,}", share])
+    return rows
+
+
+def _fairness(manifest: Manifest) -> list[list[str]]:
+    return [[name, *(f"{value:.4g}" for value in manifest.splits[name].fairness.values())] for name in SPLITS]
 
 
 def _distribution(histogram: I64, scale: float = 1.0) -> list[str]:

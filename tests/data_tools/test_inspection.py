@@ -1,19 +1,25 @@
 """What inspect shows is what the shards hold, mark by mark, and no block is read that it does not show."""
 
+import json
 import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 
 import numpy as np
 import pytest
 
+from data_tools.build import BuildConfig, build
 from data_tools.inspection import drawn, inspected
 from data_tools.rendering import Renderer
+from data_tools.shards.assembly import ShardConfig
 from data_tools.shards.manifest import Manifest
 from data_tools.shards.reader import ShardReader
 
-HEAD = re.compile(r"# shard=(\S+) block=(\d+) row=(\d+) document=([0-9a-f]{16}) number=(\d+) .* order=(-?\d) \((.*)\)")
+HEAD = re.compile(
+    r"# shard=(\S+) block=(\d+) row=(\d+) document=([0-9a-f]{16}) number=(\d+) source=made-up .* order=(-?\d) \((.*)\)"
+)
 MARK = re.compile(r"\{([^→{}]+)→([^{}]+)\}|\{([^={}]+)=\}")
 
 
@@ -72,6 +78,17 @@ def test_colours_add_nothing_but_codes(shards, tokenizer):
         assert colour.sample(sample).count("\x1b[1;97;41") == plain.sample(sample).count("→[MASK]}")
 
 
+def test_samples_are_of_the_sources_asked_for(texts, tokenizer_folder, tmp_path):
+    lines = [json.dumps({"source": "abc"[number % 3], "text": text}) for number, text in enumerate(texts[:60])]
+    (tmp_path / "x.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    config = BuildConfig(shards=ShardConfig(heldout_share=0.2))
+    build([tmp_path / "x.jsonl"], tokenizer_folder, tmp_path / "shards", config)
+    result = run(tmp_path / "shards", "--number", 1000, "--source", "c", "--source", "a")
+    assert result.returncode == 0, result.stderr
+    of = Manifest.load(tmp_path / "shards").splits["train"].sources
+    assert Counter(re.findall("source=([abc])", result.stdout)) == {name: of[name]["samples"] for name in "ac"}
+
+
 def test_only_the_blocks_of_the_samples_are_read(shards, tmp_path):
     folder = tmp_path / "shards"
     shutil.copytree(shards, folder)
@@ -98,6 +115,7 @@ def test_every_sample_has_the_same_chance():
     [
         (("--split", "test"), "has no split 'test', only heldout and train"),
         (("--copy", 1), "has no copy 1"),
+        (("--source", "made-up", "--source", "wiki"), "no source wiki; there are made-up"),
         (("--number", 0), "--number 0 is not positive"),
     ],
 )

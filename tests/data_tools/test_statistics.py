@@ -43,6 +43,7 @@ def count_sample(counts, sample, masks, copy, mask_id):
     if copy == 0:
         counts["lengths"][len(ids)] += 1
         counts["words"][sum(words[p] for p in inside)] += 1
+        counts["sources"][int(sample.sources[0])] += len(ids)
         counts["orders"][int(sample.order[0]) + 1] += 1
         counts["maskable"].update(inside)
         counts["unigram"].update(ids[p] for p in inside)
@@ -105,5 +106,5 @@ def test_tables_and_plots(two_copies, tokenizer, tmp_path):
     train = manifest.splits["train"]
     characters = next(line for line in tables["== corpus"] if line.startswith("characters of a token")).split()
     assert characters[-2] == f"{train.characters / np.load(two_copies / 'train.unigram.npy').sum():.3f}"
-    for path in map(Path, result.stdout.split()[-4:]):
+    for path in map(Path, result.stdout.split()[-5:]):
         assert path.read_bytes().startswith(b"\x89PNG") and path.stat().st_size > 5000
