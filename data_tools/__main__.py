@@ -39,8 +39,9 @@ def main() -> int:
     except (ArgumentError, ValueError, OSError) as error:
         print(f"data_tools {verb}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print(f"data_tools {verb}: stopped; nothing half-made is left under its name", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        left = str(error) or "nothing half-made is left under its name"
+        print(f"data_tools {verb}: stopped; {left}", file=sys.stderr)
         return 130
     return 0
 
