@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from data_tools.inspection import Inspected, Token
 from data_tools.text.interface import SPECIAL_TOKENS, Vocabulary
 
-ORDERS = {0: "A before B, as in the document", 1: "swapped: B comes before A in the document", -1: "no pair"}
+_ORDERS = {0: "B follows A in the document", -1: "no pair"}
+_CHANGED = {"sop": "swapped: B comes before A in the document", "nsp": "B is of another document"}
 _UNDERLINED, _MASKED, _STAND_IN, _ORIGINAL, _KEPT, _SPECIAL, _HEAD, _OFF = (
     4,
     "1;97;41",
@@ -27,9 +28,11 @@ class Renderer:
         pieces: of the tokenizer, by id.
         vocabulary: its special ids.
         colour: whether a terminal's colours are used.
+        objective: what the pairs are for, ``sop`` or ``nsp``: what it means that they are changed.
     """
 
-    def __init__(self, pieces: Sequence[str], vocabulary: Vocabulary, colour: bool) -> None:
+    def __init__(self, pieces: Sequence[str], vocabulary: Vocabulary, colour: bool, objective: str = "sop") -> None:
+        self._orders = {**_ORDERS, 1: _CHANGED.get(objective, "")}
         self._pieces, self._mask, self._colour = pieces, vocabulary.mask, colour
 
     @property
@@ -58,7 +61,9 @@ class Renderer:
         where = f"shard={sample.shard} block={sample.block} row={sample.row}"
         what = f"document={sample.document:016x} number={sample.number} source={sample.source}"
         size = f"tokens={total} masked={masked} ({100 * masked / max(total, 1):.1f} %)"
-        return self._styled(f"# {where} {what} {size} order={sample.order} ({ORDERS[sample.order]})", False, _HEAD)
+        return self._styled(
+            f"# {where} {what} {size} order={sample.order} ({self._orders[sample.order]})", False, _HEAD
+        )
 
     def _segment(self, tokens: Sequence[Token]) -> str:
         parts = []

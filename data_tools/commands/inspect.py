@@ -10,6 +10,7 @@ from jsonargparse import ArgumentParser, Namespace
 
 from data_tools.inspection import inspected
 from data_tools.rendering import Renderer
+from data_tools.shards.manifest import Manifest
 from data_tools.text.huggingface import load_tokenizer
 
 
@@ -30,7 +31,8 @@ def run(options: Namespace) -> None:
     samples = inspected(options.shards, options.split, options.number, options.seed, options.copy, options.source)
     tokenizer = load_tokenizer(options.shards / "tokenizer")
     colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    renderer = Renderer(tokenizer.pieces, tokenizer.vocabulary, colour)
+    objective = Manifest.load(options.shards).config["pairs"].get("objective", "sop")
+    renderer = Renderer(tokenizer.pieces, tokenizer.vocabulary, colour, objective)
     print(renderer.legend)
     for sample in samples:
         print(f"\n{renderer.sample(sample)}")

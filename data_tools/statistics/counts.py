@@ -17,6 +17,7 @@ from data_tools.shards.manifest import Manifest
 from data_tools.shards.reader import ShardReader
 
 KINDS = ("[MASK]", "random", "kept")
+ORDERS = ("no pair", "B follows A", "B does not")
 RATE_BINS = 100
 
 
@@ -28,7 +29,7 @@ class SplitCounts:
         lengths: int64 [seq_length + 1], samples of each length.
         words: int64 [seq_length + 1], samples of each number of units to mask.
         sources: int64 [sources], tokens of each source.
-        orders: int64 [3], samples without a pair, in order, and swapped.
+        orders: int64 [3], samples by their order (ORDERS).
         maskable: int64 [seq_length], tokens at each position that are not special.
         masked: int64 [copies, seq_length], of them, those that are masked.
         kinds: int64 [copies, 3], masked tokens by what stands there (KINDS); a random stand-in that happens to be the

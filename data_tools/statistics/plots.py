@@ -16,7 +16,7 @@ from matplotlib.ticker import PercentFormatter
 from data_tools.samples.columns import I64
 from data_tools.samples.preparation import SPLITS
 from data_tools.shards.manifest import Manifest
-from data_tools.statistics.counts import KINDS, RATE_BINS, SplitCounts
+from data_tools.statistics.counts import KINDS, ORDERS, RATE_BINS, SplitCounts
 
 _LONGEST_UNIT = 12
 _MOST_SOURCES = 30
@@ -55,8 +55,7 @@ def _samples(counts: dict[str, SplitCounts]) -> Figure:
         _histogram(words, of.words, name)
     lengths.set(title="tokens of a sample", xlabel="tokens, special ones included", ylabel="share of samples")
     words.set(title="units to mask of a sample", xlabel="words", ylabel="share of samples")
-    labels = ("no pair", "in order", "swapped")
-    _bars(orders, labels, {name: of.orders for name, of in counts.items()})
+    _bars(orders, ORDERS, {name: of.orders for name, of in counts.items()})
     orders.set(title="order of the segments", ylabel="share of samples")
     return figure
 

@@ -10,7 +10,7 @@ import numpy as np
 from data_tools.samples.columns import I64
 from data_tools.samples.preparation import SPLITS
 from data_tools.shards.manifest import Manifest
-from data_tools.statistics.counts import KINDS, RATE_BINS, SplitCounts
+from data_tools.statistics.counts import KINDS, ORDERS, RATE_BINS, SplitCounts
 from data_tools.text.interface import TextTokenizer
 
 _POSITION_BINS = 8
@@ -39,7 +39,7 @@ def tables(
     header = ["", "mean", *(f"{quantile:.0%}" for quantile in _QUANTILES), "longest"]
     yield _table("tokens of a sample", header, [[name, *_distribution(counts[name].lengths)] for name in splits])
     yield _table("units to mask of a sample", header, [[name, *_distribution(counts[name].words)] for name in splits])
-    yield _table("order of the segments", ["", "no pair", "in order", "swapped", "swapped of pairs"], _orders(counts))
+    yield _table("order of the segments", ["", *ORDERS, "of pairs"], _orders(counts))
     yield _table("masks", ["", "copy", "rate", *KINDS], _masks(manifest, counts))
     yield _table("masked share of a sample, in percent", header, [[name, *_rates(counts[name])] for name in splits])
     yield _table("tokens of a masked unit", ["", "mean", *_SHORT], [[n, *_short(counts[n].units)] for n in splits])
@@ -111,9 +111,9 @@ def _distribution(histogram: I64, scale: float = 1.0) -> list[str]:
 def _orders(counts: dict[str, SplitCounts]) -> list[list[str]]:
     rows = []
     for name, of in counts.items():
-        none, in_order, swapped = of.orders.tolist()
-        share = swapped / max(in_order + swapped, 1)
-        rows.append([name, f"{none:,}", f"{in_order:,}", f"{swapped:,}", f"{share:.2%}"])
+        none, follows, changed = of.orders.tolist()
+        share = changed / max(follows + changed, 1)
+        rows.append([name, f"{none:,}", f"{follows:,}", f"{changed:,}", f"{share:.2%}"])
     return rows
 
 

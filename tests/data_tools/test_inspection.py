@@ -47,7 +47,11 @@ def test_the_plain_marks_say_what_the_block_holds(shards, tokenizer):
         ((name, block, row, document, number, order, words),) = HEAD.findall(head)
         ids, masks, of = shown(shards, manifest, name, int(block), int(row), 0)
         assert (int(document, 16), int(number), int(order)) == (of.documents[0], of.numbers[0], of.order[0])
-        assert ("swapped" in words, "as in" in words, "no pair" in words) == (order == "1", order == "0", order == "-1")
+        assert ("swapped" in words, "follows" in words, "no pair" in words) == (
+            order == "1",
+            order == "0",
+            order == "-1",
+        )
         first = int(of.first[0])
         texts = [
             [tokenizer.pieces[id].replace("▁", " ") for id in part]
@@ -76,6 +80,12 @@ def test_colours_add_nothing_but_codes(shards, tokenizer):
         text = re.sub(r"\{([^→{}]+)→\[MASK\]\}|\{([^=→{}]+)=\}", r"\1\2", plain.sample(sample))
         assert bare == re.sub(r"\{([^→{}]+)→([^{}]+)\}", r"\2\1", text).replace("|", "")
         assert colour.sample(sample).count("\x1b[1;97;41") == plain.sample(sample).count("→[MASK]}")
+
+
+def test_a_pair_of_strangers_is_called_that(shards, tokenizer):
+    changed = next(sample for sample in inspected(shards, "train", 50, seed=1, copy=0) if sample.order == 1)
+    renderer = Renderer(tokenizer.pieces, tokenizer.vocabulary, colour=False, objective="nsp")
+    assert "order=1 (B is of another document)" in renderer.sample(changed)
 
 
 def test_samples_are_of_the_sources_asked_for(texts, tokenizer_folder, tmp_path):
