@@ -7,7 +7,6 @@ of the same corpus with that config makes; but no text is read, and no word or t
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
 import os
 import shutil
@@ -37,31 +36,34 @@ class Remasking:
 
     Attributes:
         source: folder of the shards that are there.
+        found: their manifest.
+        vocabulary: of their tokenizer.
         masks: the new masks.
     """
 
     source: Path
+    found: Manifest
+    vocabulary: Vocabulary
     masks: MaskConfig
     name: str = "remasking"
 
     def items(self) -> list[str]:
         """The names of the shards."""
-        return [item for split in _found(self.source).splits for item in self.of_split(split)]
+        return [item for split in self.found.splits for item in self.of_split(split)]
 
     def of_split(self, split: str) -> list[str]:
         """The names of a split's shards, in order."""
-        return [Path(shard.name).stem for shard in _found(self.source).splits[split].shards]
+        return [Path(shard.name).stem for shard in self.found.splits[split].shards]
 
     def run(self, item: str, folder: Path) -> None:
         """Write a shard anew. Raises ValueError where the one that is there is damaged."""
-        found = _found(self.source)
         split, _, number = item.rpartition("-")
-        shard = next(one for one in found.splits[split].shards if one.name == f"{item}.tar")
+        shard = next(one for one in self.found.splits[split].shards if one.name == f"{item}.tar")
         reader = ShardReader(self.source, shard)
         samples = concatenate([reader.read(block, 0).samples for block in range(len(shard.samples))])
-        config, seed = ShardConfig(**found.config["shards"]), found.config["seed"]
+        config, seed = ShardConfig(**self.found.config["shards"]), self.found.config["seed"]
         path = folder / shard.name
-        made = assemble(path, samples, int(number), self.masks, config, _vocabulary(self.source), seed)
+        made = assemble(path, samples, int(number), self.masks, config, self.vocabulary, seed)
         np.save(folder / _COUNTS, made.columns["counts"], allow_pickle=False)
         (folder / _ENTRY).write_text(json.dumps(dataclasses.asdict(made.shard)), encoding="utf-8")
 
@@ -84,11 +86,14 @@ def remask(source: Path, output: Path, changes: dict[str, Any], workers: int = 1
     build = manifest.build_fingerprint(found.inputs, found.tokenizer, found.segmenter, config)
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         return manifest.already_built(output, build)
+    tokenizer = load_tokenizer(source / "tokenizer")
+    if tokenizer.fingerprint != found.tokenizer:
+        raise ValueError(f"{source / 'tokenizer'}: not the one the shards were built with; build the shards again")
     described = dataclasses.replace(found, build=build, config=config)
     folder = work_folder(output, manifest.fingerprint({"of": described.fingerprint, "code": code_fingerprint()}))
     remove_stale(output, but=folder)
     with locked(folder) as work:
-        stage = Remasking(source, masks)
+        stage = Remasking(source, found, tokenizer.vocabulary, masks)
         executor.run(work, ((stage,),))
         result = _publish(work, stage, described, output)
         shutil.rmtree(work.folder)
@@ -124,13 +129,3 @@ def _split(work: Work, stage: Remasking, split: str, entry: SplitEntry, folder: 
         if tar.sha256(folder / f"{split}.{name}.npy") != index[name]:
             raise ValueError(f"{stage.source / f'{split}.{name}.npy'}: damaged; build the shards again")
     return dataclasses.replace(entry, shards=shards, masked=np.asarray(masked).tolist(), index=index)
-
-
-@functools.lru_cache(maxsize=1)
-def _found(folder: Path) -> Manifest:
-    return Manifest.load(folder)
-
-
-@functools.lru_cache(maxsize=1)
-def _vocabulary(folder: Path) -> Vocabulary:
-    return load_tokenizer(folder / "tokenizer").vocabulary

@@ -113,7 +113,7 @@ def test_a_wrong_option_is_named_and_nothing_is_left(shards, tmp_path, arguments
     assert not list(tmp_path.iterdir())
 
 
-def test_damaged_shards_are_not_masked(shards, tmp_path):
+def test_damaged_shards_are_not_masked(shards, wordpiece_folder, tmp_path):
     shutil.copytree(shards, tmp_path / "damaged")
     path = tmp_path / "damaged" / "train-00001.tar"
     data = bytearray(path.read_bytes())
@@ -124,5 +124,10 @@ def test_damaged_shards_are_not_masked(shards, tmp_path):
     shutil.copyfile(shards / "train-00001.tar", path)
     (tmp_path / "damaged" / "train.lengths.npy").write_bytes(b"")
     with pytest.raises(ValueError, match=r"train.lengths.npy: damaged"):
+        remask(tmp_path / "damaged", tmp_path / "out", {"rate": 0.3})
+    shutil.copyfile(shards / "train.lengths.npy", tmp_path / "damaged" / "train.lengths.npy")
+    shutil.rmtree(tmp_path / "damaged" / "tokenizer")
+    shutil.copytree(wordpiece_folder, tmp_path / "damaged" / "tokenizer")
+    with pytest.raises(ValueError, match="tokenizer: not the one"):
         remask(tmp_path / "damaged", tmp_path / "out", {"rate": 0.3})
     assert not (tmp_path / "out").exists()
