@@ -72,8 +72,8 @@ def strike(process, kind, random_):
 
 
 def finished(output):
-    """What the work folder of an output holds that is finished: the inode of each item's folder, and when it was written
-    (that of a shard changes when it moves to the output)."""
+    """What the work folder of an output holds that is finished: the inode of each item's folder, and when it was
+    written (that of a shard changes when it moves to the output)."""
     found = {}
     for work in output.parent.glob(f".{output.name}.*.partial"):
         for item in work.glob("*/*"):
