@@ -62,6 +62,8 @@ def strike(process, kind, random_):
     except (IndexError, ProcessLookupError, psutil.NoSuchProcess):
         return False
     _, said = process.communicate(timeout=60)  # that a worker's death makes it hang would show here
+    if kind == "worker" and process.returncode == 0:
+        return False  # it had nothing left to do
     if kind == "worker":
         assert process.returncode == 2 and "a worker process was killed" in said.splitlines()[-1], said
     deadline = time.monotonic() + 30
@@ -72,8 +74,8 @@ def strike(process, kind, random_):
 
 
 def finished(output):
-    """What the work folder of an output holds that is finished: the inode of each item's folder, and when it was written
-    (that of a shard changes when it moves to the output)."""
+    """What the work folder of an output holds that is finished: the inode of each item's folder, and when it was
+    written (that of a shard changes when it moves to the output)."""
     found = {}
     for work in output.parent.glob(f".{output.name}.*.partial"):
         for item in work.glob("*/*"):
