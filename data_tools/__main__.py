@@ -129,9 +129,7 @@ def _trained(options: Namespace) -> TextTokenizer:
 
 
 def _build(options: Namespace) -> None:
-    config = BuildConfig(
-        options.reader, options.clean, options.filter, options.pairs, options.masks, options.shards, options.seed
-    )
+    config = BuildConfig(**{field.name: options[field.name] for field in dataclasses.fields(BuildConfig)})
     manifest = build(options.input, options.tokenizer, options.output, config, options.workers, options.rejects)
     for name, split in manifest.splits.items():
         print(

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from data_tools.documents.clean import CleanConfig
 from data_tools.documents.document import Document, Rejected
@@ -34,11 +35,11 @@ from data_tools.samples.masks import MaskConfig
 from data_tools.samples.pairs import PairConfig
 from data_tools.samples.preparation import SPLITS, prepare
 from data_tools.shards import manifest, tar
-from data_tools.shards.assembly import Assembled, ShardConfig, assemble
+from data_tools.shards.assembly import Assembled, ShardConfig, assemble, unigram
 from data_tools.shards.manifest import Manifest, SplitEntry
 from data_tools.text.huggingface import load_tokenizer, save_tokenizer
-from data_tools.text.interface import TextTokenizer
-from data_tools.text.words import SEGMENTER
+from data_tools.text.interface import TextTokenizer, Vocabulary
+from data_tools.text.words import Segmenter, WordsConfig
 
 _BATCH_CHARACTERS = 1_000_000
 _REJECTED_CHARACTERS = 100  # what one that is no document counts for
@@ -53,6 +54,7 @@ class BuildConfig:
         reader: how files become documents.
         clean: what leaves the text of a document.
         filter: which documents are kept.
+        words: what a word is.
         pairs: how documents become samples.
         masks: how samples are masked.
         shards: how samples lie in files.
@@ -62,6 +64,7 @@ class BuildConfig:
     reader: ReaderConfig = dataclasses.field(default_factory=ReaderConfig)
     clean: CleanConfig = dataclasses.field(default_factory=CleanConfig)
     filter: FilterConfig = dataclasses.field(default_factory=FilterConfig)
+    words: WordsConfig = dataclasses.field(default_factory=WordsConfig)
     pairs: PairConfig = dataclasses.field(default_factory=PairConfig)
     masks: MaskConfig = dataclasses.field(default_factory=MaskConfig)
     shards: ShardConfig = dataclasses.field(default_factory=ShardConfig)
@@ -108,11 +111,12 @@ def build(
     """
     files = find_files(inputs)
     spoken = load_tokenizer(tokenizer)
+    segmenter = Segmenter.load(config.words, spoken.canonical)
     identity: dict[str, Any] = {
         "format": manifest.FORMAT,
         "inputs": fingerprint(files),
         "tokenizer": spoken.fingerprint,
-        "segmenter": SEGMENTER,
+        "segmenter": segmenter.name,
         "config": dataclasses.asdict(config),
     }
     name = manifest.fingerprint(identity)
@@ -125,7 +129,7 @@ def build(
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
-        result = _build_into(partial, files, spoken, config, workers, identity, rejects)
+        result = _build_into(partial, files, spoken, segmenter, config, workers, identity, rejects)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
@@ -139,6 +143,7 @@ def _build_into(
     partial: Path,
     files: list[File],
     spoken: TextTokenizer,
+    segmenter: Segmenter,
     config: BuildConfig,
     workers: int,
     identity: dict[str, Any],
@@ -146,7 +151,7 @@ def _build_into(
 ) -> Manifest:
     with contextlib.ExitStack() as stack:
         kept = None if rejects is None else stack.enter_context(rejects.open("wb"))
-        executor = stack.enter_context(_workers(workers, spoken, config))
+        executor = stack.enter_context(_workers(workers, spoken, segmenter, config))
         tally = _prepare_all(files, config, partial, executor, workers, kept)
         splits = {split: _assemble_all(split, tally, config, spoken, partial, executor, workers) for split in SPLITS}
     shutil.rmtree(partial / "spills")
@@ -156,7 +161,7 @@ def _build_into(
         tokenizer=spoken.fingerprint,
         tokenizer_kind=spoken.KIND,
         vocab_size=spoken.vocab_size,
-        segmenter=SEGMENTER,
+        segmenter=identity["segmenter"],
         inputs=identity["inputs"],
         config=identity["config"],
         documents_read=tally.read,
@@ -226,7 +231,8 @@ def _assemble_all(
     workers: int,
 ) -> SplitEntry:
     shards = -(-tally.samples[split] // config.shards.samples_per_shard)
-    work = ((split, part, shards, folder) for part in range(shards))
+    counts = _corpus_counts(folder, tokenizer.vocabulary) if config.masks.frequency_smoothing else None
+    work = ((split, part, shards, folder, counts) for part in range(shards))
     assembled: list[Assembled] = []
     with Progress(f"samples to {split} shards", "samples", tally.samples[split]) as progress:
         for one in _mapped(_assemble_shard, work, executor, workers):
@@ -267,21 +273,21 @@ def _batches(files: list[File], config: ReaderConfig) -> Iterator[list[Document 
 
 
 # In a worker: what every task needs, loaded once.
-_task: tuple[TextTokenizer, BuildConfig]
+_task: tuple[TextTokenizer, Segmenter, BuildConfig]
 
 
-def _start_worker(kind: type[TextTokenizer], model: bytes, config: BuildConfig) -> None:
+def _start_worker(kind: type[TextTokenizer], model: bytes, segmenter: Segmenter, config: BuildConfig) -> None:
     global _task
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to act on
-    _task = (kind(model, "the tokenizer"), config)
+    _task = (kind(model, "the tokenizer"), segmenter, config)
 
 
 def _prepare_batch(number: int, items: list[Document | Rejected], folder: Path, keep_rejects: bool) -> Tally:
-    tokenizer, config = _task
+    tokenizer, segmenter, config = _task
     documents = [item for item in items if isinstance(item, Document)]
     unread = [item for item in items if isinstance(item, Rejected)]
     share = config.shards.heldout_share
-    prepared = prepare(documents, tokenizer, config.clean, config.filter, config.pairs, share, config.seed)
+    prepared = prepare(documents, tokenizer, segmenter, config.clean, config.filter, config.pairs, share, config.seed)
     for split, samples in prepared.samples.items():
         spill.write(folder / split / f"{number:06d}", samples, config.seed)
     samples_of = Counter({split: len(samples) for split, samples in prepared.samples.items()})
@@ -302,28 +308,38 @@ def _reject_lines(unread: list[Rejected], rejects: list[tuple[Document, str]]) -
     return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records).encode(errors="replace")
 
 
-def _assemble_shard(split: str, part: int, parts: int, folder: Path) -> Assembled | None:
+def _corpus_counts(folder: Path, vocabulary: Vocabulary) -> npt.NDArray[np.int64]:
+    """How often each id occurs as text in the training split."""
+    spills = (spill.ids(batch) for batch in sorted((folder / "spills" / "train").iterdir()))
+    return np.sum([unigram(ids, vocabulary) for ids in spills], axis=0)
+
+
+def _assemble_shard(
+    split: str, part: int, parts: int, folder: Path, counts: npt.NDArray[np.int64] | None
+) -> Assembled | None:
     """None where chance gave the shard's range of keys to no sample."""
-    tokenizer, config = _task
+    tokenizer, _, config = _task
     samples = spill.gather(sorted((folder / "spills" / split).iterdir()), part, parts, config.seed)
     if not len(samples):
         return None
     path = folder / f"{split}-{part:05d}.tar"
-    return assemble(path, samples, part, config.masks, config.shards, tokenizer.vocabulary, config.seed)
+    return assemble(path, samples, part, config.masks, config.shards, tokenizer.vocabulary, config.seed, counts)
 
 
 @contextlib.contextmanager
-def _workers(count: int, tokenizer: TextTokenizer, config: BuildConfig) -> Iterator[Executor | None]:
+def _workers(
+    count: int, tokenizer: TextTokenizer, segmenter: Segmenter, config: BuildConfig
+) -> Iterator[Executor | None]:
     """A pool of worker processes; for one worker none, the work is then done here."""
     if count < 1:
         raise ValueError(f"--workers {count}: at least one is needed")
     if count == 1:
         global _task
-        _task = (tokenizer, config)
+        _task = (tokenizer, segmenter, config)
         yield None
         return
     context = multiprocessing.get_context("spawn")
-    task = (type(tokenizer), tokenizer.model, config)
+    task = (type(tokenizer), tokenizer.model, segmenter, config)
     pool = ProcessPoolExecutor(count, context, initializer=_start_worker, initargs=task)
     try:
         yield pool

@@ -16,7 +16,7 @@ from data_tools.samples.pairs import PairConfig, pair
 from data_tools.shards.keyed_rng import key_of
 from data_tools.text.interface import TextTokenizer
 from data_tools.text.sentences import code_points, sentence_starts
-from data_tools.text.words import word_starts
+from data_tools.text.words import Segmenter
 
 SPLITS = ("train", "heldout")
 
@@ -43,6 +43,7 @@ class Prepared:
 def prepare(
     documents: Sequence[Document],
     tokenizer: TextTokenizer,
+    segmenter: Segmenter,
     cleaning: CleanConfig,
     filters: FilterConfig,
     pairs: PairConfig,
@@ -62,7 +63,9 @@ def prepare(
         texts[split].append(text)
         prepared.documents[split] += 1
         prepared.characters[split] += len(text)
-    prepared.samples = {split: _samples(kept, tokenizer, pairs, seed) for split, kept in texts.items() if kept}
+    prepared.samples = {
+        split: _samples(kept, tokenizer, segmenter, pairs, seed) for split, kept in texts.items() if kept
+    }
     return prepared
 
 
@@ -71,7 +74,9 @@ def split_of(text: str, heldout_share: float, seed: int) -> str:
     return "heldout" if key_of(seed, "split", text) < heldout_share * 2**64 else "train"
 
 
-def _samples(texts: Sequence[str], tokenizer: TextTokenizer, pairs: PairConfig, seed: int) -> Samples:
+def _samples(
+    texts: Sequence[str], tokenizer: TextTokenizer, segmenter: Segmenter, pairs: PairConfig, seed: int
+) -> Samples:
     parts: list[str] = []
     keys: list[int] = []
     for text in texts:
@@ -80,7 +85,7 @@ def _samples(texts: Sequence[str], tokenizer: TextTokenizer, pairs: PairConfig, 
         keys += [key_of(text, number) for number in range(len(of_text))]
     encoded = tokenizer.encode(parts)
     sentences = encoded.begins(sentence_starts(code_points("".join(texts))))
-    words = encoded.begins(word_starts(parts))
+    words = segmenter.word_starts(parts, encoded)
     written = encoded.lengths > 0  # a part of nothing but accents has no ids
     lengths, documents = encoded.lengths[written], np.array(keys, np.uint64)[written]
     part_begins = np.cumsum(lengths) - lengths

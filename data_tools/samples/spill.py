@@ -28,6 +28,11 @@ def write(folder: Path, samples: Samples, seed: int) -> None:
     np.save(folder / "ends.npy", np.cumsum(sorted_samples.lengths), allow_pickle=False)
 
 
+def ids(folder: Path) -> npt.NDArray[np.int32]:
+    """The ids of a batch's samples, end to end: [tokens], read as they are looked at."""
+    return _open(folder, "ids")
+
+
 def gather(folders: Iterable[Path], part: int, parts: int, seed: int) -> Samples:
     """The samples of one of ``parts`` equal ranges of keys, in the order of their keys."""
     begin, end = (part << 64) // parts, ((part + 1) << 64) // parts
