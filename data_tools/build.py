@@ -39,7 +39,7 @@ from data_tools.stages.sampling import Sampling
 from data_tools.stages.sources import Sources
 from data_tools.stages.totals import Totalling
 from data_tools.text.huggingface import load_tokenizer, save_tokenizer
-from data_tools.text.words import SEGMENTER
+from data_tools.text.words import Segmenter, WordsConfig
 from data_tools.work import Work, code_fingerprint, locked, remove_stale, work_folder
 
 PART_CHARACTERS = 4_000_000
@@ -55,6 +55,7 @@ class BuildConfig:
         clean: what leaves the text of a document.
         filter: which documents are kept.
         mix: how often the documents of each source are taken.
+        words: what a word is.
         pairs: how documents become samples.
         masks: how samples are masked.
         shards: how samples lie in files.
@@ -65,6 +66,7 @@ class BuildConfig:
     clean: CleanConfig = dataclasses.field(default_factory=CleanConfig)
     filter: FilterConfig = dataclasses.field(default_factory=FilterConfig)
     mix: MixConfig = dataclasses.field(default_factory=MixConfig)
+    words: WordsConfig = dataclasses.field(default_factory=WordsConfig)
     pairs: PairConfig = dataclasses.field(default_factory=PairConfig)
     masks: MaskConfig = dataclasses.field(default_factory=MaskConfig)
     shards: ShardConfig = dataclasses.field(default_factory=ShardConfig)
@@ -86,7 +88,7 @@ class Plan:
     assembling: Assembling
 
     @classmethod
-    def of(cls, work: Work, files: Sequence[Found], config: BuildConfig) -> Plan:
+    def of(cls, work: Work, files: Sequence[Found], segmenter: Segmenter, config: BuildConfig) -> Plan:
         """The stages that build the shards of the files.
 
         A stage that is to take more documents away stands between ``cleaning`` and ``sampling``, has the same items,
@@ -97,7 +99,7 @@ class Plan:
         cleaning = Cleaning(work, config.clean, config.filter)
         sources = Sources(work, config.mix, cleaning.name)
         share = config.shards.heldout_share
-        sampling = Sampling(work, cleaning.name, config.mix, share, config.pairs, config.seed)
+        sampling = Sampling(work, cleaning.name, config.mix, share, segmenter, config.pairs, config.seed)
         dropping = (cleaning.name, sampling.name)
         totalling = Totalling(work, dropping, described)
         merging = Merging(work, sampling.name)
@@ -129,11 +131,12 @@ def build(
     """
     executor = executor or LocalExecutor(workers)
     spoken = load_tokenizer(tokenizer)
+    segmenter = Segmenter.load(config.words, spoken.canonical)
     files = inspect(find_files(inputs), workers)
     described: dict[str, Any] = {
         "inputs": fingerprint(files),
         "tokenizer": spoken.fingerprint,
-        "segmenter": SEGMENTER,
+        "segmenter": segmenter.name,
         "config": dataclasses.asdict(config),
     }
     name = manifest.build_fingerprint(**described)
@@ -151,7 +154,7 @@ def build(
         if not (work.folder / "tokenizer").exists():
             save_tokenizer(spoken, work.folder / ".tokenizer")
             (work.folder / ".tokenizer").rename(work.folder / "tokenizer")
-        plan = Plan.of(work, files, config)
+        plan = Plan.of(work, files, segmenter, config)
         try:
             executor.run(work, plan.steps)
         except KeyboardInterrupt:

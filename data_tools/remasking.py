@@ -62,8 +62,9 @@ class Remasking:
         reader = ShardReader(self.source, shard)
         samples = concatenate([reader.read(block, 0).samples for block in range(len(shard.samples))])
         config, seed = ShardConfig(**self.found.config["shards"]), self.found.config["seed"]
+        corpus = np.load(self.source / "train.unigram.npy", allow_pickle=False)
         path = folder / shard.name
-        made = assemble(path, samples, int(number), self.masks, config, self.vocabulary, seed)
+        made = assemble(path, samples, int(number), self.masks, config, self.vocabulary, seed, corpus)
         np.save(folder / _COUNTS, made.columns["counts"], allow_pickle=False)
         (folder / _ENTRY).write_text(json.dumps(dataclasses.asdict(made.shard)), encoding="utf-8")
 

@@ -39,7 +39,7 @@ def pretrain(command: Command, world: World, stop: StopRequest) -> int:
     recipe = command.recipe
     ds_config = read_ds_config(Path(recipe.train.ds_config), recipe.train.precision)
     split = Split(command.data, "train")
-    recipe.check_data(split.seq_length)
+    recipe.check_data(split.seq_length, split.pairs)
     fingerprints = {"data": split.fingerprint, "tokenizer": split.tokenizer_fingerprint}
     folder = RunFolder(command.run, fingerprints, recipe)
     folder.check()

@@ -1,4 +1,5 @@
-"""What a model is trained to do: fill in masked tokens (MLM), tell the order of two segments (SOP)."""
+"""What a model is trained to do: fill in masked tokens (MLM), and tell of two segments whether they stand in order
+(SOP) or belong together (NSP)."""
 
 from __future__ import annotations
 
@@ -18,17 +19,25 @@ class ObjectiveConfig:
 
     Attributes:
         mlm: masked language modelling.
-        sop: sentence-order prediction (Lan et al. 2020).
+        sop: sentence-order prediction (Lan et al. 2020), on data built with pairs.objective sop.
+        nsp: next-sentence prediction (Devlin et al. 2019), on data built with pairs.objective nsp.
     """
 
     mlm: float = 1.0
     sop: float = 1.0
+    nsp: float = 0.0
 
     def __post_init__(self) -> None:
-        if min(self.mlm, self.sop) < 0 or max(self.mlm, self.sop) == 0:
-            raise ValueError(
-                f"objective weights mlm {self.mlm}, sop {self.sop}: none may be negative, one must be positive"
-            )
+        weights = f"objective weights mlm {self.mlm}, sop {self.sop}, nsp {self.nsp}"
+        if min(self.mlm, self.sop, self.nsp) < 0 or max(self.mlm, self.sop, self.nsp) == 0:
+            raise ValueError(f"{weights}: none may be negative, one must be positive")
+        if self.sop and self.nsp:
+            raise ValueError(f"{weights}: pairs are of one kind or the other, set one of sop and nsp to 0")
+
+    @property
+    def pairs(self) -> str | None:
+        """What is told of pairs, ``sop`` or ``nsp``; None where nothing is."""
+        return "sop" if self.sop else "nsp" if self.nsp else None
 
 
 @dataclasses.dataclass
@@ -45,29 +54,34 @@ class Contribution:
 
 
 class PretrainingObjective(nn.Module):
-    """MLM on masked tokens and SOP on pairs, each averaged over the global batch."""
+    """MLM on masked tokens and SOP or NSP on pairs, each averaged over the global batch."""
 
     def __init__(self, model: PretrainingModel, config: ObjectiveConfig) -> None:
         """Raises ValueError where the model lacks a head that a loss needs."""
         super().__init__()
-        if config.sop and model.pair is None:
+        if config.pairs and model.pair is None:
             raise ValueError(
-                "objective.sop needs a sentence-pair head: set model.pooler to true, or objective.sop to 0"
+                f"objective.{config.pairs} needs a sentence-pair head: set model.pooler to true, "
+                f"or objective.{config.pairs} to 0"
             )
         self.model = model
-        self.weights = {"mlm": config.mlm, "sop": config.sop}
+        self.config = config
 
     def forward(self, batch: MicroBatch) -> Contribution:
-        """The batch's contribution. Samples without a pair have no part in SOP."""
+        """The batch's contribution. Samples without a pair have no part in SOP or NSP."""
         _, mlm_logits, pair_logits = self.model(batch.ids, batch.token_types, batch.packing, batch.masked)
         masked, pairs = max(1, batch.counts.masked), max(1, batch.counts.pairs)
         # In fp32: a sum of thousands of terms in bf16 would lose the small ones.
         losses = {"mlm": F.cross_entropy(mlm_logits.float(), batch.labels, reduction="sum") / masked}
         accuracies = {"mlm_accuracy": (mlm_logits.argmax(-1) == batch.labels).sum() / masked}
+        weighted = [self.config.mlm * losses["mlm"]]
         if pair_logits is not None:
-            told = F.cross_entropy(pair_logits.float(), batch.order, ignore_index=-1, reduction="sum")
-            losses["sop"] = told / pairs
-            accuracies["sop_accuracy"] = (pair_logits.argmax(-1) == batch.order).sum() / pairs
-        loss = torch.stack([self.weights[name] * value for name, value in losses.items()]).sum()
+            told = F.cross_entropy(pair_logits.float(), batch.order, ignore_index=-1, reduction="sum") / pairs
+            # Where its weight is 0 too: the engine wants a gradient of every parameter.
+            weighted.append(max(self.config.sop, self.config.nsp) * told)
+            if kind := self.config.pairs:
+                losses[kind] = told
+                accuracies[f"{kind}_accuracy"] = (pair_logits.argmax(-1) == batch.order).sum() / pairs
+        loss = torch.stack(weighted).sum()
         values = {"loss": loss, **losses, **accuracies}
         return Contribution(loss, {name: value.detach().float() for name, value in values.items()})

@@ -108,12 +108,16 @@ class Recipe:
             problems.append(f"schedule.warmup_steps {warmup} exceeds train.steps {steps}")
         if self.schedule.kind == "constant" and self.schedule.final_ratio:
             problems.append("schedule.final_ratio has no effect where schedule.kind is constant: remove it")
-        if self.objective.sop and not self.model.pooler:
-            problems.append("objective.sop needs model.pooler true: set it, or objective.sop 0")
+        if (pairs := self.objective.pairs) and not self.model.pooler:
+            problems.append(f"objective.{pairs} needs model.pooler true: set it, or objective.{pairs} 0")
         return problems
 
-    def check_data(self, seq_length: int) -> None:
-        """Checks the recipe against the length of the data's longest samples.
+    def check_data(self, seq_length: int, pairs: str) -> None:
+        """Checks the recipe against the data.
+
+        Args:
+            seq_length: tokens of the data's longest samples.
+            pairs: what the data's pairs are for: ``sop``, ``nsp`` or ``none``.
 
         Raises:
             ValueError: they do not fit; all problems are listed.
@@ -126,6 +130,12 @@ class Recipe:
             }.items()
             if value < seq_length
         ]
+        if self.objective.pairs not in (None, pairs):
+            here = f"objective.{self.objective.pairs} {getattr(self.objective, self.objective.pairs)}"
+            instead = f", and objective.{pairs} instead" if pairs != "none" else ""
+            problems.append(
+                f"{here} has nothing to learn from data built with pairs.objective {pairs}: set it to 0{instead}"
+            )
         if problems:
             raise ValueError("; ".join(problems))
 

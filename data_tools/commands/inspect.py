@@ -31,7 +31,7 @@ def run(options: Namespace) -> None:
     samples = inspected(options.shards, options.split, options.number, options.seed, options.copy, options.source)
     tokenizer = load_tokenizer(options.shards / "tokenizer")
     colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    objective = Manifest.load(options.shards).config["pairs"].get("objective", "sop")
+    objective = Manifest.load(options.shards).config["pairs"]["objective"]
     renderer = Renderer(tokenizer.pieces, tokenizer.vocabulary, colour, objective)
     print(renderer.legend)
     for sample in samples:

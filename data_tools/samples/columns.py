@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -59,6 +59,17 @@ class Samples:
             self.ids[tokens], self.words[tokens], lengths, self.first[index], self.order[index],
             self.documents[index], self.numbers[index], self.sources[index],
         )  # fmt: skip
+
+    def blocks(self, size: int) -> Iterator[Samples]:
+        """The samples in their order, ``size`` at a time, as views."""
+        ends = np.concatenate([[0], np.cumsum(self.lengths)])
+        for begin in range(0, len(self), size):
+            part = slice(begin, begin + size)
+            tokens = slice(ends[begin], ends[min(begin + size, len(self))])
+            yield Samples(
+                self.ids[tokens], self.words[tokens], self.lengths[part], self.first[part], self.order[part],
+                self.documents[part], self.numbers[part], self.sources[part],
+            )  # fmt: skip
 
 
 def concatenate(parts: Sequence[Samples]) -> Samples:

@@ -1,24 +1,32 @@
-"""Documents of ids become sentence-order samples, without losing or doubling a token.
+"""Documents of ids become samples, without losing or doubling a token.
 
 After ALBERT (Lan et al. 2020, section 3.1): a sample is a stretch of one document, cut in two at a sentence
-boundary, and half of the pairs stand swapped. Unlike the original script nothing is truncated: the stretches
-of a document follow one another and cover it.
+boundary, and half of the pairs stand swapped; or, after BERT (Devlin et al. 2019), half of them have the second
+segment of another document. Unlike in the original scripts nothing is truncated or copied: the stretches of a
+document follow one another and cover it, and second segments change places.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from data_tools.samples.columns import I64, Samples, ranges
+from data_tools.samples.strangers import strangers
 from data_tools.shards.keyed_rng import below, draws, key_of
 from data_tools.text.interface import Vocabulary
 
 NO_PAIR = -1
-SPECIALS_OF_A_PAIR = 3
 _SHORTEST = 2
+_SLACK = 32  # of a sample's room, the part that is left free where second segments change places
+_HALF = np.uint64(2**31)
+_DRAWN_AT_ONCE = 4096
+
+Stop = Callable[[I64, I64, I64], I64]  # where stretches end, from their begin, aim and the end of their document
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,10 +36,18 @@ class PairConfig:
     Attributes:
         seq_length: tokens of a sample at most, special tokens included.
         short_share: share of samples aimed at a random shorter length, so that the model meets short inputs.
+        objective: what the second segment is for: half of the pairs swapped, for sentence-order prediction (sop);
+            half with the second segment of a stranger, a sample of another document in the same part of the corpus,
+            for next-sentence prediction (nsp), or fewer than half where one document fills most of a part; or no
+            second segment (none).
+        pack: fill samples to the last token, the short ones to their shorter length, instead of ending each with a
+            sentence; only what ends a document is shorter.
     """
 
     seq_length: int = 128
     short_share: float = 0.1
+    objective: Literal["sop", "nsp", "none"] = "sop"
+    pack: bool = False
 
     def __post_init__(self) -> None:
         problems = []
@@ -41,6 +57,16 @@ class PairConfig:
             problems.append(f"short_share {self.short_share} is not a share")
         if problems:
             raise ValueError("; ".join(problems))
+
+    @property
+    def slack(self) -> int:
+        """Tokens that a sample's second segment may be longer than the one it stands for."""
+        return (self.seq_length - 3) // _SLACK if self.objective == "nsp" and not self.pack else 0
+
+    @property
+    def room(self) -> int:
+        """Tokens of a stretch, at most."""
+        return self.seq_length - (2 if self.objective == "none" else 3) - self.slack
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +92,10 @@ def pair(
 ) -> Samples:
     """The samples of many documents.
 
+    Where the objective is nsp they depend on which documents come together, else on each document alone. Second
+    segments then change places among samples whose first segments are about as long, so that they fit: a stretch
+    leaves as much room free as first segments of one kind differ in length, none where samples are packed.
+
     Args:
         ids: [tokens], the documents end to end, no special tokens.
         lengths: [documents], tokens of each, all positive.
@@ -74,8 +104,16 @@ def pair(
         documents: [documents], keys.
     """
     stretches = _stretches(lengths, sentences, words, documents, config, seed)
-    cut = _cuts(stretches, sentences)
-    return _laid_out(ids, words, stretches, cut, documents, vocabulary)
+    if config.objective == "none":
+        return _laid_out(ids, words, stretches, stretches.end, documents, vocabulary)
+    cut = _cuts(stretches, sentences, config)
+    if config.objective == "sop":
+        return _laid_out(ids, words, stretches, cut, documents, vocabulary, swapped=stretches.draws[3] < _HALF)
+    chosen = np.flatnonzero((cut < stretches.end) & (stretches.draws[3] < _HALF))
+    alike = (cut - stretches.begin)[chosen] // (config.slack + 1)
+    second = np.arange(len(cut))
+    second[chosen] = chosen[strangers(documents[stretches.document[chosen]], alike)]
+    return _laid_out(ids, words, stretches, cut, documents, vocabulary, second=second)
 
 
 def _stretches(
@@ -86,31 +124,30 @@ def _stretches(
     config: PairConfig,
     seed: int,
 ) -> Stretches:
-    """Cut every document into stretches of whole sentences; one too long for a sample is cut after a word, and a
-    word too long anywhere. The n-th stretches of all documents are cut at once.
-    """
-    room = config.seq_length - SPECIALS_OF_A_PAIR
+    """Cut every document into stretches. The n-th stretches of all documents are cut at once."""
+    room = config.room
     key = key_of(seed, "pairs")
-    last_sentence, last_word = _last_true(sentences), _last_true(words)
-    starts = np.append(np.flatnonzero(sentences), len(sentences))
+    stop_of = _packed(sentences, config) if config.pack else _whole_sentences(sentences, words, room)
     document = np.arange(len(lengths))
-    end = np.cumsum(lengths)
-    position = end - lengths
+    ends = np.cumsum(lengths)
+    position = ends - lengths
     rounds = []
-    number = 0
+    number = drawn = 0
     while len(document):
-        draw = draws(key, documents[document], np.full(len(document), number, np.uint32))
+        if number == drawn:
+            # Few documents are left where one is long: then many rounds are drawn at once.
+            ahead = np.arange(drawn, drawn + max(1, _DRAWN_AT_ONCE // len(document)), dtype=np.uint32)
+            drawn += len(ahead)
+            table = draws(key, documents[document], ahead[:, None])
+            of_document = np.arange(len(document))
+        draw = tuple(word[number - drawn, of_document] for word in table)
         short = draw[0] < np.uint64(round(config.short_share * 2**32))
         target = position + np.where(short, _SHORTEST + below(draw[1], room - _SHORTEST + 1), room)
-        limit, last = position + room, end[document]
-        sentence_end = np.minimum(starts[np.searchsorted(starts, position, side="right")], last)
-        whole_words = last_word[np.minimum(limit, last - 1)]
-        within_sentence = np.where(whole_words > position, whole_words, limit)
-        stop = np.where(target >= last, last, last_sentence[np.minimum(target, last - 1)])
-        stop = np.where(stop > position, stop, np.where(sentence_end <= limit, sentence_end, within_sentence))
+        last = ends[document]
+        stop = np.where(target >= last, last, stop_of(position, target, last))
         rounds.append(Stretches(position, stop, document, np.full(len(document), number), draw))
-        unfinished = stop < end[document]
-        document, position = document[unfinished], stop[unfinished]
+        unfinished = stop < last
+        document, position, of_document = document[unfinished], stop[unfinished], of_document[unfinished]
         number += 1
     return Stretches(
         begin=np.concatenate([one.begin for one in rounds]),
@@ -121,16 +158,50 @@ def _stretches(
     )
 
 
+def _whole_sentences(sentences: npt.NDArray[np.bool_], words: npt.NDArray[np.bool_], room: int) -> Stop:
+    """Stretches of whole sentences; one too long for a sample is cut after a word, and a word too long anywhere."""
+    last_sentence, last_word = _last_true(sentences), _last_true(words)
+    next_sentence = _next_true(sentences)
+
+    def stop(position: I64, target: I64, last: I64) -> I64:
+        limit = position + room
+        sentence_end = np.minimum(next_sentence[position], last)
+        whole_words = last_word[np.minimum(limit, last - 1)]
+        within_sentence = np.where(whole_words > position, whole_words, limit)
+        whole = last_sentence[np.minimum(target, last - 1)]
+        return np.where(whole > position, whole, np.where(sentence_end <= limit, sentence_end, within_sentence))
+
+    return stop
+
+
+def _packed(sentences: npt.NDArray[np.bool_], config: PairConfig) -> Stop:
+    """Stretches as long as they are to be; and a token longer where no sentence begins inside, for such a sample is
+    no pair and has one special token less."""
+    if config.objective == "none":
+        return lambda position, target, last: target
+    next_sentence = _next_true(sentences)
+    return lambda position, target, last: np.where(next_sentence[position] >= target, target + 1, target)
+
+
 def _last_true(flags: npt.NDArray[np.bool_]) -> I64:
     """For each place the last True at or before it, or 0."""
     return np.maximum.accumulate(np.where(flags, np.arange(len(flags)), 0))
 
 
-def _cuts(stretches: Stretches, sentences: npt.NDArray[np.bool_]) -> I64:
-    """Where segment B begins: a sentence start drawn evenly from those inside the stretch, or its end if none is."""
+def _next_true(flags: npt.NDArray[np.bool_]) -> I64:
+    """For each place the first True after it, or the end."""
+    places = np.where(flags, np.arange(len(flags)), len(flags))
+    return np.append(np.minimum.accumulate(places[:0:-1])[::-1], len(flags))
+
+
+def _cuts(stretches: Stretches, sentences: npt.NDArray[np.bool_], config: PairConfig) -> I64:
+    """Where segment B begins: a sentence start drawn evenly from those inside the stretch, or its end if none is.
+    One at the very end of a stretch that is too long for a pair does not count.
+    """
     starts = np.flatnonzero(sentences)
     after_first = np.searchsorted(starts, stretches.begin, side="right")
-    choices = np.searchsorted(starts, stretches.end) - after_first
+    inside = np.minimum(stretches.end, stretches.begin + config.room)
+    choices = np.searchsorted(starts, inside) - after_first
     chosen = after_first + below(stretches.draws[2], np.maximum(choices, 1))
     return np.where(choices > 0, starts[np.minimum(chosen, len(starts) - 1)], stretches.end)
 
@@ -142,11 +213,25 @@ def _laid_out(
     cut: I64,
     documents: npt.NDArray[np.uint64],
     vocabulary: Vocabulary,
+    swapped: npt.NDArray[np.bool_] | None = None,
+    second: I64 | None = None,
 ) -> Samples:
+    """The samples of stretches cut in two.
+
+    Args:
+        swapped: bool [samples], whether the second part stands first, if it is not empty.
+        second: int64 [samples], the sample whose second part stands second.
+    """
     paired = cut < stretches.end
-    swapped = paired & (stretches.draws[3] < np.uint64(2**31))
-    a_begin, a_end = np.where(swapped, cut, stretches.begin), np.where(swapped, stretches.end, cut)
-    b_begin, b_end = np.where(swapped, stretches.begin, cut), np.where(swapped, cut, stretches.end)
+    a_begin, a_end, b_begin, b_end = stretches.begin, cut, cut, stretches.end
+    changed = np.zeros(len(cut), bool)
+    if swapped is not None:
+        changed = paired & swapped
+        a_begin, b_begin = np.where(changed, b_begin, a_begin), np.where(changed, a_begin, b_begin)
+        a_end, b_end = np.where(changed, b_end, a_end), np.where(changed, a_end, b_end)
+    if second is not None:
+        changed = second != np.arange(len(cut))
+        b_begin, b_end = b_begin[second], b_end[second]
     one = np.ones(len(cut), np.int64)
     # The two special ids stand after the documents' own, so that one gather lays out whole samples.
     cls, sep = len(ids) * one, (len(ids) + 1) * one
@@ -161,7 +246,7 @@ def _laid_out(
         words=units,
         lengths=lengths.sum(axis=1),
         first=lengths[:, 1],
-        order=np.where(paired, swapped, NO_PAIR).astype(np.int8),
+        order=np.where(paired, changed, NO_PAIR).astype(np.int8),
         documents=documents[stretches.document],
         numbers=stretches.number.astype(np.uint32),
     )

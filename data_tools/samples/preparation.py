@@ -13,7 +13,7 @@ from data_tools.samples.pairs import PairConfig, pair
 from data_tools.shards.keyed_rng import key_of
 from data_tools.text.interface import TextTokenizer
 from data_tools.text.sentences import code_points, sentence_starts
-from data_tools.text.words import word_starts
+from data_tools.text.words import Segmenter
 
 SPLITS = ("train", "heldout")
 _BATCH_CHARACTERS = 1 << 20  # what is in memory as arrays at a time: some 100 bytes a character
@@ -42,13 +42,13 @@ def split_of(text: str, heldout_share: float, seed: int) -> str:
 
 
 def samples_of(
-    texts: Sequence[Text], tokenizer: TextTokenizer, pairs: PairConfig, seed: int
+    texts: Sequence[Text], tokenizer: TextTokenizer, segmenter: Segmenter, pairs: PairConfig, seed: int
 ) -> tuple[Samples, I64] | None:
     """The samples of documents, and the place of the document of each; None where there are none.
 
     A document of more than a million characters becomes several, cut at ends of paragraphs, so that memory is bounded.
     """
-    made = [_batch(batch, tokenizer, pairs, seed) for batch in _batches(texts)]
+    made = [_batch(batch, tokenizer, segmenter, pairs, seed) for batch in _batches(texts)]
     made = [(samples, places) for samples, places in made if len(samples)]
     if not made:
         return None
@@ -84,7 +84,9 @@ def _pieces(text: str) -> Iterator[str]:
     yield text[begin:] if begin else text
 
 
-def _batch(texts: Sequence[Text], tokenizer: TextTokenizer, pairs: PairConfig, seed: int) -> tuple[Samples, I64]:
+def _batch(
+    texts: Sequence[Text], tokenizer: TextTokenizer, segmenter: Segmenter, pairs: PairConfig, seed: int
+) -> tuple[Samples, I64]:
     parts: list[str] = []
     keys: list[int] = []
     counts: list[int] = []
@@ -95,7 +97,7 @@ def _batch(texts: Sequence[Text], tokenizer: TextTokenizer, pairs: PairConfig, s
         counts.append(len(of_text))
     encoded = tokenizer.encode(parts)
     sentences = encoded.begins(sentence_starts(code_points("".join(text.text for text in texts))))
-    words = encoded.begins(word_starts(parts))
+    words = segmenter.word_starts(parts, encoded)
     written = encoded.lengths > 0  # a part of nothing but accents has no ids
     lengths, documents = encoded.lengths[written], np.array(keys, np.uint64)[written]
     part_begins = np.cumsum(lengths) - lengths

@@ -68,17 +68,22 @@ def assemble(
     config: ShardConfig,
     vocabulary: Vocabulary,
     seed: int,
+    corpus: npt.NDArray[np.int64] | None = None,
 ) -> Assembled:
-    """Mask the samples and write them, in their order, as blocks of a tar."""
-    begins = range(0, len(samples), config.samples_per_block)
-    counts: list[npt.NDArray] = []
+    """Mask the samples and write them, in their order, as blocks of a tar.
+
+    Args:
+        corpus: int64 [vocabulary], how often each id occurs as text in the whole training split (``unigram``);
+            needed where ``masks.frequency_smoothing`` is.
+    """
+    # All at once: a block is too little work for the number of array operations that masking takes.
+    copies = [mask(samples, masks, vocabulary, seed, copy, corpus) for copy in range(masks.copies)]
+    parts = samples.blocks(config.samples_per_block)
+    masked = zip(*(copy.blocks(config.samples_per_block) for copy in copies), strict=True)
     checksums: list[int] = []
     with tar.written(path) as writer:
-        for block, begin in enumerate(begins):
-            part = samples.take(np.arange(begin, min(begin + config.samples_per_block, len(samples))))
-            copies = [mask(part, masks, vocabulary, seed, copy) for copy in range(masks.copies)]
-            writer.write(f"{number:05d}-{block:05d}", blocks.encode(part, copies, vocabulary.size))
-            counts.append(np.stack([copy.counts for copy in copies]))
+        for block, (part, of_part) in enumerate(zip(parts, masked, strict=True)):
+            writer.write(f"{number:05d}-{block:05d}", blocks.encode(part, of_part, vocabulary.size))
         offsets = [*writer.offsets, writer.end]
     with path.open("rb") as stream:
         for begin, end in itertools.pairwise(offsets):
@@ -88,14 +93,21 @@ def assemble(
         bytes=path.stat().st_size,
         sha256=tar.sha256(path),
         tokens=int(samples.lengths.sum()),
-        samples=[min(config.samples_per_block, len(samples) - begin) for begin in begins],
+        samples=[len(part) for part in samples.blocks(config.samples_per_block)],
         offsets=offsets,
         checksums=checksums,
     )
     columns = {
         "lengths": samples.lengths.astype(np.uint16),
-        "counts": np.concatenate(counts, axis=1).astype(np.uint16),
+        "counts": np.stack([copy.counts for copy in copies]).astype(np.uint16),
         "paired": samples.order != NO_PAIR,
         "sources": samples.sources,
     }
     return Assembled(shard, columns)
+
+
+def unigram(ids: npt.NDArray[np.int32], vocabulary: Vocabulary) -> npt.NDArray[np.int64]:
+    """How often each id occurs as text, special tokens not counted: int64 [vocabulary]."""
+    counts = np.bincount(ids, minlength=vocabulary.size).astype(np.int64)
+    counts[[vocabulary.pad, vocabulary.cls, vocabulary.sep, vocabulary.mask]] = 0
+    return counts

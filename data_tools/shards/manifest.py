@@ -70,7 +70,7 @@ class Manifest:
         build: fingerprint of everything the shards are a function of: inputs, config, tokenizer, segmenter, format.
         tokenizer: SHA-256 of the tokenizer, in hex.
         vocab_size: number of ids.
-        segmenter: name and version of what found the words.
+        segmenter: name and version of what found the words, and the SHA-256 of each user dictionary.
         inputs: SHA-256 over the input files.
         config: the whole build config.
         documents_read: documents in, and files and records that hold none; kept and rejected ones add up to it.
@@ -120,7 +120,7 @@ class Manifest:
                 for name, split in fields["splits"].items()
             }
             found = cls(**fields)
-            found.config["pairs"]["seq_length"]  # what every reader needs of it
+            _ = found.config["pairs"]["seq_length"], found.config["pairs"]["objective"]  # what every reader needs of it
             if elsewhere := [
                 shard.name for split in found.splits.values() for shard in split.shards if "/" in shard.name
             ]:

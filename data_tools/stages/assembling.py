@@ -58,7 +58,9 @@ class Assembling:
         if not len(run.samples):
             return
         vocabulary = tokenizer_of(self.work.folder).vocabulary
-        made = assemble(folder / f"{item}.tar", run.samples, number, self.masks, self.shards, vocabulary, self.seed)
+        corpus = Totals.unigram(self.work, "train")
+        path = folder / f"{item}.tar"
+        made = assemble(path, run.samples, number, self.masks, self.shards, vocabulary, self.seed, corpus)
         for name, column in {**made.columns, "places": run.places}.items():
             np.save(folder / f"{name}.npy", column, allow_pickle=False)
         save_json(folder / _ENTRY, dataclasses.asdict(made.shard))

@@ -14,9 +14,11 @@ from data_tools.documents.parts import Dropped, KeptPart, write_dropped
 from data_tools.samples.pairs import PairConfig
 from data_tools.samples.preparation import SPLITS, Text, samples_of, split_of
 from data_tools.samples.runs import Run
+from data_tools.shards.assembly import unigram
 from data_tools.shards.keyed_rng import key_of
 from data_tools.stages.cleaning import tokenizer_of
 from data_tools.stages.sources import load_sources
+from data_tools.text.words import Segmenter
 from data_tools.work import Work, load_json, save_json
 
 LEFT_OUT = "mix"
@@ -34,6 +36,7 @@ class Sampling:
         kept: the stage that left the kept parts.
         mix: how often each source's documents are taken.
         heldout_share: of the documents of a source that the mix does not name.
+        segmenter: finds the words.
         pairs: how documents become samples.
         seed: of the split, the mix, the pairs and the order.
     """
@@ -42,6 +45,7 @@ class Sampling:
     kept: str
     mix: MixConfig
     heldout_share: float
+    segmenter: Segmenter
     pairs: PairConfig
     seed: int
     name: str = "sampling"
@@ -71,13 +75,11 @@ class Sampling:
                 for copy in range(copies)
             ]
         for split, of_split in texts.items():
-            if (made := samples_of(of_split, tokenizer, self.pairs, self.seed)) is not None:
+            if (made := samples_of(of_split, tokenizer, self.segmenter, self.pairs, self.seed)) is not None:
                 samples, places = made
                 Run.of(samples, places, self.seed).save(folder / f"{split}.arrow")
-                vocabulary = tokenizer.vocabulary
-                unigram = np.bincount(samples.ids, minlength=vocabulary.size)
-                unigram[[vocabulary.pad, vocabulary.cls, vocabulary.sep, vocabulary.mask]] = 0
-                np.save(folder / f"{split}.unigram.npy", unigram, allow_pickle=False)
+                counts_of_ids = unigram(samples.ids, tokenizer.vocabulary)
+                np.save(folder / f"{split}.unigram.npy", counts_of_ids, allow_pickle=False)
                 by_source = np.bincount(samples.sources, minlength=len(numbers))
                 counts.samples.update({(split, name): int(by_source[n]) for name, n in numbers.items() if by_source[n]})
         write_dropped(folder, dropped)

@@ -38,7 +38,8 @@ class MicroBatch:
         packing: where each sample lies.
         masked: int64 [M], places of the masked tokens among the T.
         labels: int64 [M], what stood there.
-        order: int64 [B], 0 for A before B in the document, 1 for swapped, -1 for no pair.
+        order: int64 [B], 0 where B follows A in the document, 1 where they are swapped (SOP) or B is of another
+            document (NSP), -1 for no pair.
         counts: of the step.
     """
 

@@ -22,6 +22,7 @@ class Split:
         tokenizer_fingerprint: of its tokenizer.
         vocab_size: number of ids.
         seq_length: tokens of a sample, at most.
+        pairs: what its pairs are for: ``sop``, ``nsp`` or ``none``.
         samples, tokens, documents: how many there are.
         copies: masked copies of each sample.
         block_samples: samples of each block, in the order of the manifest.
@@ -42,6 +43,7 @@ class Split:
         self.tokenizer_fingerprint = manifest.tokenizer
         self.vocab_size = manifest.vocab_size
         self.seq_length = int(manifest.config["pairs"]["seq_length"])
+        self.pairs = str(manifest.config["pairs"]["objective"])
         self.samples, self.tokens, self.documents = entry.samples, entry.tokens, entry.documents
         self.copies = len(entry.masked)
         self.block_samples = [samples for shard in entry.shards for samples in shard.samples]

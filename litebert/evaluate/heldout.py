@@ -27,8 +27,9 @@ class Heldout:
         mlm_loss, mlm_accuracy: of the model, on the masked tokens.
         unigram_loss: of guessing by the training text's token counts (add-one smoothed), on all held-out text.
         unigram_loss_masked: the same on the masked tokens alone, which whole-word masking draws a little unevenly.
-        sop_accuracy: of the model, on the samples that have two segments; None for a model without a pair head.
-        sop_interval: its 95 % interval (Wilson 1927).
+        sop_accuracy, nsp_accuracy: of the model, on the samples that have two segments; None for a model without a
+            pair head, and where the data's pairs are not of the kind.
+        sop_interval, nsp_interval: their 95 % intervals (Wilson 1927).
         samples, masked_tokens, pairs: how many there were.
         parameters: of the model.
     """
@@ -39,6 +40,8 @@ class Heldout:
     unigram_loss_masked: float
     sop_accuracy: float | None
     sop_interval: tuple[float, float] | None
+    nsp_accuracy: float | None
+    nsp_interval: tuple[float, float] | None
     samples: int
     masked_tokens: int
     pairs: int
@@ -53,9 +56,12 @@ def evaluate_heldout(model: PretrainingModel, train: Split, heldout: Split, devi
         train: the split whose token counts are the baseline.
         heldout: the split to measure on.
     """
-    tells_order = model.pair is not None
-    objective = PretrainingObjective(model.to(device), ObjectiveConfig(sop=float(tells_order)))
-    averaged = {"mlm": "masked", "mlm_accuracy": "masked"} | ({"sop_accuracy": "pairs"} if tells_order else {})
+    told = heldout.pairs if model.pair is not None else "none"
+    weights = ObjectiveConfig(sop=float(told == "sop"), nsp=float(told == "nsp"))
+    objective = PretrainingObjective(model.to(device), weights)
+    averaged = {"mlm": "masked", "mlm_accuracy": "masked"}
+    if weights.pairs:
+        averaged[f"{told}_accuracy"] = "pairs"
     log_unigram = torch.from_numpy(train.unigram_log_probabilities)
     sums: dict[str, float] = defaultdict(float)
     batch = min(_BATCH, heldout.samples)
@@ -71,14 +77,21 @@ def evaluate_heldout(model: PretrainingModel, train: Split, heldout: Split, devi
             sums["pairs"] += step.counts.pairs
             progress.advance(step.counts.samples)
     masked, pairs = max(1, sums["masked"]), max(1, sums["pairs"])
+    accuracy = {kind: sums[f"{kind}_accuracy"] / pairs if told == kind else None for kind in ("sop", "nsp")}
+    interval = {
+        kind: wilson_interval(sums[f"{kind}_accuracy"], sums["pairs"]) if told == kind else None
+        for kind in ("sop", "nsp")
+    }
     text = heldout.unigram / heldout.unigram.sum()
     return Heldout(
         mlm_loss=sums["mlm"] / masked,
         mlm_accuracy=sums["mlm_accuracy"] / masked,
         unigram_loss=-float((text * train.unigram_log_probabilities).sum()),
         unigram_loss_masked=sums["unigram"] / masked,
-        sop_accuracy=sums["sop_accuracy"] / pairs if tells_order else None,
-        sop_interval=wilson_interval(sums["sop_accuracy"], sums["pairs"]) if tells_order else None,
+        sop_accuracy=accuracy["sop"],
+        sop_interval=interval["sop"],
+        nsp_accuracy=accuracy["nsp"],
+        nsp_interval=interval["nsp"],
         samples=heldout.samples,
         masked_tokens=int(sums["masked"]),
         pairs=int(sums["pairs"]),

@@ -29,8 +29,10 @@ SHOWN = {
     "loss": ".4f",
     "mlm": ".4f",
     "sop": ".4f",
+    "nsp": ".4f",
     "mlm_accuracy": ".3f",
     "sop_accuracy": ".3f",
+    "nsp_accuracy": ".3f",
     "grad_norm": ".2f",
 }
 

@@ -1,6 +1,7 @@
 """From files to shards: the same bytes from any number of workers, read by stock tools, refused when wrong."""
 
 import dataclasses
+import hashlib
 import json
 import lzma
 import shutil
@@ -18,15 +19,16 @@ from transformers import AutoTokenizer
 from data_tools.build import BuildConfig, build
 from data_tools.documents.clean import CleanConfig, clean
 from data_tools.documents.reader_config import ReaderConfig
-from data_tools.samples.masks import mask
+from data_tools.samples.masks import MaskConfig, mask
+from data_tools.samples.pairs import PairConfig
 from data_tools.samples.preparation import split_of
 from data_tools.shards.manifest import Manifest
 from data_tools.shards.reader import ShardReader
-from data_tools.text.huggingface import save_tokenizer
-from data_tools.text.interface import Vocabulary
+from data_tools.text.huggingface import load_tokenizer, save_tokenizer
 from data_tools.text.normalization import canonical_paragraphs
 from data_tools.text.tokenizer import CLS, SEP, Tokenizer
 from data_tools.text.training import TokenizerConfig, train
+from data_tools.text.words import WordsConfig
 from data_tools.verification import verify
 
 _SAMPLE = "shared/corpus/sample.jsonl.xz"
@@ -37,12 +39,12 @@ def contents(folder):
     return {path.relative_to(folder): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-def all_blocks(folder, split):
+def all_blocks(folder, split, copy=0):
     manifest = Manifest.load(folder)
     for shard in manifest.splits[split].shards:
         reader = ShardReader(folder, shard)
         for number in range(len(shard.samples)):
-            yield reader.read(number, 0)
+            yield reader.read(number, copy)
 
 
 def test_one_and_two_workers_give_the_same_bytes(shards, corpus, tokenizer_folder, build_config, tmp_path, monkeypatch):
@@ -124,17 +126,50 @@ def test_manifest_counts_what_is_there(shards, texts):
         assert np.array_equal(np.load(shards / f"{split}.lengths.npy"), lengths)
 
 
-def test_stored_masks_are_the_ones_computed_on_the_fly(shards, build_config):
-    for block in all_blocks(shards, "heldout"):
-        again = mask(
-            block.samples,
-            build_config.masks,
-            Vocabulary.specials_first(Manifest.load(shards).vocab_size),
-            build_config.seed,
-            0,
-        )
-        assert np.array_equal(again.positions, block.masks.positions)
-        assert np.array_equal(again.inputs, block.masks.inputs)
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"masks": MaskConfig("span", copies=2, frequency_smoothing=0.7)},
+        {"masks": MaskConfig("ngram"), "words": WordsConfig("none")},
+        {"masks": MaskConfig("token"), "pairs": PairConfig(64, objective="nsp", pack=True)},
+        {"words": WordsConfig(dictionaries=["mine.txt"])},
+    ],
+    ids=["smoothed spans", "n-grams of pieces", "packed NSP", "dictionary"],
+)
+def test_masks_of_the_stored_samples_are_the_stored_masks(
+    corpus, texts, tokenizer_folder, build_config, tmp_path, monkeypatch, changes, workers
+):
+    """From what shards and manifest hold, and from any number of workers; labels are ids that a model can meet."""
+    monkeypatch.chdir(tmp_path)
+    Path("mine.txt").write_text("学生喜欢\n", encoding="utf-8")
+    config = dataclasses.replace(build_config, **changes)
+    manifest = build([corpus], tokenizer_folder, tmp_path / "shards", config, workers)
+    assert ("mine.txt" in manifest.segmenter) == bool(config.words.dictionaries)
+    counts = np.load(tmp_path / "shards" / "train.unigram.npy")
+    vocabulary = load_tokenizer(tmp_path / "shards" / "tokenizer").vocabulary
+    masks = MaskConfig(**manifest.config["masks"])
+    fast = AutoTokenizer.from_pretrained(tmp_path / "shards" / "tokenizer", local_files_only=True)
+    occurring = {token for text in texts for token in fast(text, add_special_tokens=False)["input_ids"]}
+    digest = hashlib.sha256()
+    for split in ("train", "heldout"):
+        for copy in range(masks.copies):
+            for block in all_blocks(tmp_path / "shards", split, copy):
+                again = mask(block.samples, masks, vocabulary, manifest.config["seed"], copy, counts)
+                assert np.array_equal(again.positions, block.masks.positions)
+                assert np.array_equal(again.inputs, block.masks.inputs)
+                assert np.array_equal(again.counts, block.masks.counts)
+                begins = np.cumsum(block.samples.lengths) - block.samples.lengths
+                labels = block.samples.ids[np.repeat(begins, again.counts) + again.positions]
+                assert occurring.issuperset(labels.tolist())
+                digest.update(again.positions.tobytes())
+    pieces = np.concatenate([block.samples.words for block in all_blocks(tmp_path / "shards", "train", 0)])
+    assert pieces.all() == (config.words.segmenter == "none")
+    _DIGESTS.setdefault(repr(changes), digest.hexdigest())
+    assert _DIGESTS[repr(changes)] == digest.hexdigest()
+
+
+_DIGESTS: dict[str, str] = {}
 
 
 def test_samples_are_shuffled_over_the_corpus(shards):
@@ -233,6 +268,9 @@ def test_text_that_will_not_do_is_one_line_and_nothing_is_left(tmp_path, tokeniz
         (["--masks.ratio", "0.2"], "masks.ratio"),
         (["--masks.rate", "2"], "rate 2.0 is not within 0 and 1"),
         (["--masks.strategy", "letter"], "strategy"),
+        (["--pairs.objective", "rop"], "objective"),
+        (["--words.segmenter", "none", "--words.dictionaries", "[x.txt]"], "have no effect"),
+        (["--words.dictionaries", "[nowhere.txt]"], "words.dictionaries: nowhere.txt cannot be read"),
         (["--workers", "0"], "at least one"),
     ],
 )

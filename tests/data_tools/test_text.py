@@ -14,7 +14,6 @@ from data_tools.text import tokenizer as tokenizer_room
 from data_tools.text.normalization import canonical, canonical_paragraphs
 from data_tools.text.sentences import CLOSERS, TERMINATORS, code_points, sentence_starts
 from data_tools.text.tokenizer import UNK, Tokenizer
-from data_tools.text.words import word_starts
 
 TEXT = st.text(
     st.one_of(
@@ -64,11 +63,6 @@ def test_sentences_of_a_text():
     begins = [*np.flatnonzero(sentence_starts(code_points(text))), len(text)]
     sentences = [text[begin:end] for begin, end in itertools.pairwise(begins)]
     assert sentences == ["他说：“你好！”", "我说：好……", "真的吗？！", "圆周率是3.14。"]
-
-
-def test_words_cover_the_text():
-    starts = word_starts(["我来到北京清华大学", "中文分词"])
-    assert np.flatnonzero(starts).tolist() == [0, 1, 3, 5, 9, 11]
 
 
 def test_pieces_are_where_they_say(tokenizer, texts):

@@ -117,9 +117,25 @@ def test_contradictions_between_sections_are_one_error() -> None:
 
 def test_a_recipe_too_short_for_its_data_is_one_error() -> None:
     recipe = parse("--data.micro_tokens", "100", "--model.max_positions", "64")
-    recipe.check_data(64)
+    recipe.check_data(64, "sop")
     with pytest.raises(ValueError, match=r"data\.micro_tokens 100 .*; model\.max_positions 64"):
-        recipe.check_data(128)
+        recipe.check_data(128, "sop")
+
+
+def test_a_recipe_for_other_pairs_than_the_datas_is_one_error() -> None:
+    sop, nsp, neither = parse(), parse("--objective.sop", "0", "--objective.nsp", "0.5"), parse("--objective.sop", "0")
+    for recipe, pairs in [(sop, "sop"), (nsp, "nsp"), (neither, "sop"), (neither, "nsp"), (neither, "none")]:
+        recipe.check_data(64, pairs)
+    with pytest.raises(ValueError, match=r"^objective.sop 1.0 has .* pairs.objective nsp: .* objective.nsp instead$"):
+        sop.check_data(64, "nsp")
+    with pytest.raises(ValueError, match=r"^objective.nsp 0.5 has .* pairs.objective sop: .* objective.sop instead$"):
+        nsp.check_data(64, "sop")
+    with pytest.raises(ValueError, match=r"^objective.sop 1.0 has .* pairs.objective none: set it to 0$"):
+        sop.check_data(64, "none")
+    assert "set one of sop and nsp to 0" in refusal("--objective.nsp", "1")
+    assert "objective.nsp needs model.pooler" in refusal(
+        "--objective.sop", "0", "--objective.nsp", "1", "--model.pooler", "false"
+    )
 
 
 def test_missing_folders_are_named() -> None:

@@ -70,6 +70,21 @@ def test_figures_equal_a_walk_through_the_samples(model, shards):
     assert figures.parameters == sum(parameter.numel() for parameter in model.parameters())
 
 
+def test_pairs_of_another_kind_are_named_as_what_they_are(model, corpus, tokenizer_folder, tmp_path):
+    shards = ShardConfig(samples_per_shard=400, samples_per_block=50, heldout_share=0.3)
+    for kind in ("nsp", "none"):
+        config = BuildConfig(pairs=PairConfig(seq_length=64, objective=kind), shards=shards)
+        build([corpus], tokenizer_folder, tmp_path / kind, config)
+        train, heldout = Split(tmp_path / kind, "train"), Split(tmp_path / kind, "heldout")
+        figures = evaluate_heldout(model, train, heldout, torch.device("cpu"))
+        with torch.inference_mode():
+            loss, _, told, _, pairs = walked(model, heldout)
+        assert heldout.pairs == kind and figures.pairs == pairs and (pairs > 300) == (kind == "nsp")
+        assert figures.mlm_loss == pytest.approx(loss, abs=1e-4)
+        assert figures.sop_accuracy is figures.sop_interval is None
+        assert figures.nsp_accuracy == (pytest.approx(told, abs=1e-6) if kind == "nsp" else None)
+
+
 def test_unigram_baseline_is_a_count_of_tokens(model, shards):
     train, heldout = Split(shards, "train"), Split(shards, "heldout")
     counts = np.ones(train.vocab_size)
