@@ -11,9 +11,9 @@ import numpy as np
 from data_tools.documents.document import Document
 from data_tools.documents.mixture import MixConfig
 from data_tools.documents.parts import Dropped, KeptPart, write_dropped
+from data_tools.samples import runs
 from data_tools.samples.pairs import PairConfig
 from data_tools.samples.preparation import SPLITS, Text, samples_of, split_of
-from data_tools.samples.runs import Run
 from data_tools.shards.keyed_rng import key_of
 from data_tools.stages.cleaning import tokenizer_of
 from data_tools.stages.sources import load_sources
@@ -71,14 +71,18 @@ class Sampling:
                 for copy in range(copies)
             ]
         for split, of_split in texts.items():
-            if (made := samples_of(of_split, tokenizer, self.pairs, self.seed)) is not None:
-                samples, places = made
-                Run.of(samples, places, self.seed).save(folder / f"{split}.arrow")
-                vocabulary = tokenizer.vocabulary
-                unigram = np.bincount(samples.ids, minlength=vocabulary.size)
-                unigram[[vocabulary.pad, vocabulary.cls, vocabulary.sep, vocabulary.mask]] = 0
+            unigram = np.zeros(tokenizer.vocab_size, np.int64)
+            by_source = np.zeros(len(numbers), np.int64)
+            made = []
+            for samples, places in samples_of(of_split, tokenizer, self.pairs, self.seed):
+                made.append(runs.Run.of(samples, places, self.seed))
+                unigram += np.bincount(samples.ids, minlength=len(unigram))
+                by_source += np.bincount(samples.sources, minlength=len(by_source))
+            if made:
+                runs.save(folder / f"{split}.arrow", made)
+                special = tokenizer.vocabulary
+                unigram[[special.pad, special.cls, special.sep, special.mask]] = 0
                 np.save(folder / f"{split}.unigram.npy", unigram, allow_pickle=False)
-                by_source = np.bincount(samples.sources, minlength=len(numbers))
                 counts.samples.update({(split, name): int(by_source[n]) for name, n in numbers.items() if by_source[n]})
         write_dropped(folder, dropped)
         counts.save(folder)
