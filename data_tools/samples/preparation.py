@@ -12,6 +12,7 @@ from data_tools.samples.columns import I64, Samples
 from data_tools.samples.pairs import PairConfig, pair
 from data_tools.shards.keyed_rng import key_of
 from data_tools.text.interface import TextTokenizer
+from data_tools.text.pieces import pieces
 from data_tools.text.sentences import code_points, sentence_starts
 from data_tools.text.words import word_starts
 
@@ -59,7 +60,7 @@ def _batches(texts: Sequence[Text]) -> Iterator[list[Text]]:
     batch: list[Text] = []
     characters = 0
     for text in texts:
-        for number, piece in enumerate(_pieces(text.text)):
+        for number, piece in enumerate(pieces(text.text, _PIECE_CHARACTERS)):
             key = key_of(text.key, number) if number else text.key
             batch.append(dataclasses.replace(text, text=piece, key=key))
             characters += len(piece)
@@ -68,20 +69,6 @@ def _batches(texts: Sequence[Text]) -> Iterator[list[Text]]:
                 batch, characters = [], 0
     if batch:
         yield batch
-
-
-def _pieces(text: str) -> Iterator[str]:
-    begin = 0
-    while len(text) - begin > _PIECE_CHARACTERS:
-        limit = begin + _PIECE_CHARACTERS
-        if (cut := text.rfind("\n", begin + 1, limit)) > 0:
-            yield text[begin:cut]
-            begin = cut + 1
-        else:
-            cut = max(text.rfind("。", begin, limit), text.rfind(" ", begin, limit)) + 1
-            yield text[begin : (cut or limit)]
-            begin = cut or limit
-    yield text[begin:] if begin else text
 
 
 def _batch(texts: Sequence[Text], tokenizer: TextTokenizer, pairs: PairConfig, seed: int) -> tuple[Samples, I64]:
