@@ -8,15 +8,17 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from data_tools.samples.columns import I64, Samples, concatenate
+from data_tools.samples.columns import I64, Samples
 from data_tools.samples.pairs import PairConfig, pair
 from data_tools.shards.keyed_rng import key_of
 from data_tools.text.interface import TextTokenizer
+from data_tools.text.pieces import pieces
 from data_tools.text.sentences import code_points, sentence_starts
 from data_tools.text.words import Segmenter
 
 SPLITS = ("train", "heldout")
 _BATCH_CHARACTERS = 1 << 20  # what is in memory as arrays at a time: some 100 bytes a character
+_PIECE_CHARACTERS = 1 << 17  # of one document: the pieces of a giant are cut into samples side by side
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -43,23 +45,22 @@ def split_of(text: str, heldout_share: float, seed: int) -> str:
 
 def samples_of(
     texts: Sequence[Text], tokenizer: TextTokenizer, segmenter: Segmenter, pairs: PairConfig, seed: int
-) -> tuple[Samples, I64] | None:
-    """The samples of documents, and the place of the document of each; None where there are none.
+) -> Iterator[tuple[Samples, I64]]:
+    """The samples of documents, and the place of the document of each: a batch of a million characters at a time.
 
-    A document of more than a million characters becomes several, cut at ends of paragraphs, so that memory is bounded.
+    A document of more than 131072 characters becomes several, cut at ends of paragraphs, so that memory is bounded.
     """
-    made = [_batch(batch, tokenizer, segmenter, pairs, seed) for batch in _batches(texts)]
-    made = [(samples, places) for samples, places in made if len(samples)]
-    if not made:
-        return None
-    return concatenate([samples for samples, _ in made]), np.concatenate([places for _, places in made])
+    for batch in _batches(texts):
+        samples, places = _batch(batch, tokenizer, segmenter, pairs, seed)
+        if len(samples):
+            yield samples, places
 
 
 def _batches(texts: Sequence[Text]) -> Iterator[list[Text]]:
     batch: list[Text] = []
     characters = 0
     for text in texts:
-        for number, piece in enumerate(_pieces(text.text)):
+        for number, piece in enumerate(pieces(text.text, _PIECE_CHARACTERS)):
             key = key_of(text.key, number) if number else text.key
             batch.append(dataclasses.replace(text, text=piece, key=key))
             characters += len(piece)
@@ -68,20 +69,6 @@ def _batches(texts: Sequence[Text]) -> Iterator[list[Text]]:
                 batch, characters = [], 0
     if batch:
         yield batch
-
-
-def _pieces(text: str) -> Iterator[str]:
-    begin = 0
-    while len(text) - begin > _BATCH_CHARACTERS:
-        limit = begin + _BATCH_CHARACTERS
-        if (cut := text.rfind("\n", begin + 1, limit)) > 0:
-            yield text[begin:cut]
-            begin = cut + 1
-        else:
-            cut = max(text.rfind("。", begin, limit), text.rfind(" ", begin, limit)) + 1
-            yield text[begin : (cut or limit)]
-            begin = cut or limit
-    yield text[begin:] if begin else text
 
 
 def _batch(

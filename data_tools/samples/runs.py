@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from data_tools.samples.columns import COLUMNS, I64, Samples
+from data_tools.samples.columns import COLUMNS, I64, Samples, concatenate
 from data_tools.shards.keyed_rng import U64, draws, key_of
 
 KEYS = 1 << 64
@@ -62,12 +62,32 @@ class Run:
         order = np.lexsort((places, samples.numbers, samples.documents, keys))
         return cls(samples.take(order), keys[order], places[order])
 
-    def save(self, path: Path) -> None:
-        """Write it into a file."""
-        write(path, [self], 1, max(1, len(self.samples) // _BATCH_SAMPLES))
+    def between(self, begin: int, end: int) -> Run:
+        """The samples whose keys are within a range; the end, which is not in it, is at most KEYS."""
+        low = int(np.searchsorted(self.keys, np.uint64(begin)))
+        high = len(self.keys) if end == KEYS else int(np.searchsorted(self.keys, np.uint64(end)))
+        return Run(self.samples.take(np.arange(low, high)), self.keys[low:high], self.places[low:high])
 
 
-def write(path: Path, chunks: Iterable[Run], count: int, batches: int) -> None:
+def save(path: Path, runs: Sequence[Run]) -> None:
+    """Write runs, at least one, as one."""
+    count = len(runs)
+    chunks = (_joined([run.between(begin, end) for run in runs]) for begin, end in _ranges(count))
+    _write(path, chunks, count, max(1, sum(len(run.samples) for run in runs) // (count * _BATCH_SAMPLES)))
+
+
+def _ranges(count: int) -> Iterable[tuple[int, int]]:
+    """So many equal ranges of keys."""
+    return itertools.pairwise(_boundary(number, count) for number in range(count + 1))
+
+
+def _joined(runs: Sequence[Run]) -> Run:
+    samples = concatenate([run.samples for run in runs])
+    keys, places = (np.concatenate([getattr(run, name) for run in runs]) for name in ("keys", "places"))
+    return Run.ordered(samples, keys, places)
+
+
+def _write(path: Path, chunks: Iterable[Run], count: int, batches: int) -> None:
     """Write samples as one run.
 
     Args:
@@ -92,8 +112,7 @@ def merge(runs: Sequence[tuple[Path, int]], path: Path) -> None:
             numbers in the corpus.
     """
     batches = sum(map(_batches, runs)) // len(runs) + 1
-    ranges = itertools.pairwise(_boundary(number, len(runs)) for number in range(len(runs) + 1))
-    write(path, (gather(runs, begin, end) for begin, end in ranges), len(runs), batches)
+    _write(path, (gather(runs, begin, end) for begin, end in _ranges(len(runs))), len(runs), batches)
 
 
 def _batches(run: tuple[Path, int]) -> int:

@@ -14,10 +14,12 @@ from data_tools.documents.parts import Dropped, KeptPart, RawPart
 from data_tools.stages.reading import PARTS
 from data_tools.text.huggingface import load_tokenizer
 from data_tools.text.interface import TextTokenizer
+from data_tools.text.pieces import pieces
 from data_tools.text.sentences import code_points
 from data_tools.work import Work, load_json, save_json
 
 _READ = "read.json"
+_PIECE_CHARACTERS = 1 << 22
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Cleaning:
         for place, one in enumerate(raw.items):
             if isinstance(one, Rejected):
                 continue
-            text = tokenizer.canonical_paragraphs(clean(one.text, self.clean))
+            text = self._canonical(one.text, tokenizer)
             if reason := rejection(text, code_points(text), self.filter):
                 dropped.append(Dropped(place, reason))
             else:
@@ -51,6 +53,11 @@ class Cleaning:
                 documents.append(Document(one.id, one.source, text))
         KeptPart(places, documents, dropped).save(folder)
         ReadCounts.of(raw).save(folder)
+
+    def _canonical(self, text: str, tokenizer: TextTokenizer) -> str:
+        """The canonical text of a document once clean; a giant is cleaned a few million characters at a time."""
+        found = [tokenizer.canonical_paragraphs(clean(part, self.clean)) for part in pieces(text, _PIECE_CHARACTERS)]
+        return "\n".join(filter(None, found))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,9 +11,9 @@ import numpy as np
 from data_tools.documents.document import Document
 from data_tools.documents.mixture import MixConfig
 from data_tools.documents.parts import Dropped, KeptPart, write_dropped
+from data_tools.samples import runs
 from data_tools.samples.pairs import PairConfig
 from data_tools.samples.preparation import SPLITS, Text, samples_of, split_of
-from data_tools.samples.runs import Run
 from data_tools.shards.assembly import unigram
 from data_tools.shards.keyed_rng import key_of
 from data_tools.stages.cleaning import tokenizer_of
@@ -75,12 +75,16 @@ class Sampling:
                 for copy in range(copies)
             ]
         for split, of_split in texts.items():
-            if (made := samples_of(of_split, tokenizer, self.segmenter, self.pairs, self.seed)) is not None:
-                samples, places = made
-                Run.of(samples, places, self.seed).save(folder / f"{split}.arrow")
-                counts_of_ids = unigram(samples.ids, tokenizer.vocabulary)
-                np.save(folder / f"{split}.unigram.npy", counts_of_ids, allow_pickle=False)
-                by_source = np.bincount(samples.sources, minlength=len(numbers))
+            of_ids = np.zeros(tokenizer.vocab_size, np.int64)
+            by_source = np.zeros(len(numbers), np.int64)
+            made = []
+            for samples, places in samples_of(of_split, tokenizer, self.segmenter, self.pairs, self.seed):
+                made.append(runs.Run.of(samples, places, self.seed))
+                of_ids += unigram(samples.ids, tokenizer.vocabulary)
+                by_source += np.bincount(samples.sources, minlength=len(by_source))
+            if made:
+                runs.save(folder / f"{split}.arrow", made)
+                np.save(folder / f"{split}.unigram.npy", of_ids, allow_pickle=False)
                 counts.samples.update({(split, name): int(by_source[n]) for name, n in numbers.items() if by_source[n]})
         write_dropped(folder, dropped)
         counts.save(folder)

@@ -65,7 +65,7 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
         ["slurmd", "-D", "-N", "node1"],
         ["slurmd", "-D", "-N", "node2"],
     ]
-    started = []
+    started: list[subprocess.Popen[bytes]] = []
     try:
         for command in daemons:
             with (folder / f"{command[0]}.{len(started)}.out").open("w") as out:

@@ -35,7 +35,8 @@ def mixed(texts, tokenizer_folder, build_config, tmp_path_factory):
 def stretches(folder, split):
     """Every document key of a split with its source, and its ids without the special ones, in order."""
     manifest = Manifest.load(folder)
-    parts, sources = {}, {}
+    parts: dict[int, dict[int, np.ndarray]] = {}
+    sources: dict[int, str] = {}
     for shard in manifest.splits[split].shards:
         reader = ShardReader(folder, shard)
         for block in (reader.read(number, 0) for number in range(len(shard.samples))):
@@ -96,16 +97,16 @@ def test_repetitions_are_paired_and_masked_anew(mixed):
         reader = ShardReader(folder, shard)
         for block in (reader.read(number, 0) for number in range(len(shard.samples))):
             for n in range(len(block.samples)):
-                one = block.take(np.array([n]))
-                sample = int(one.samples.numbers[0]), one.samples.ids.tobytes()
-                drawn = int(one.samples.order[0]), one.masks.positions.tobytes()
-                documents.setdefault(int(one.samples.documents[0]), []).append((*sample, *drawn))
+                single = block.take(np.array([n]))
+                sample = int(single.samples.numbers[0]), single.samples.ids.tobytes()
+                drawn = int(single.samples.order[0]), single.masks.positions.tobytes()
+                documents.setdefault(int(single.samples.documents[0]), []).append((*sample, *drawn))
     repetitions: dict[bytes, list[list[tuple[int, bytes]]]] = {}
     for samples in documents.values():
         samples.sort()
         ids = np.sort(np.concatenate([np.frombuffer(ids, np.int32) for _, ids, _, _ in samples]))
-        drawn = [(order, positions) for _, _, order, positions in samples]
-        repetitions.setdefault(ids[ids > 4].tobytes(), []).append(drawn)
+        draws = [(order, positions) for _, _, order, positions in samples]
+        repetitions.setdefault(ids[ids > 4].tobytes(), []).append(draws)
     long = [of_text for of_text in repetitions.values() if len(of_text) > 1 and len(of_text[0]) > 5]
     assert len(long) > 30
     for one, other, *_ in long:
