@@ -130,7 +130,14 @@ def _trained(options: Namespace) -> TextTokenizer:
 
 def _build(options: Namespace) -> None:
     config = BuildConfig(
-        options.reader, options.clean, options.filter, options.pairs, options.masks, options.shards, options.seed
+        options.reader,
+        options.clean,
+        options.filter,
+        options.mix,
+        options.pairs,
+        options.masks,
+        options.shards,
+        options.seed,
     )
     manifest = build(options.input, options.tokenizer, options.output, config, options.workers, options.rejects)
     for name, split in manifest.splits.items():

@@ -10,13 +10,14 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fcntl
+import json
 import os
 import re
 import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 _LOCK = "lock"
 _UNFINISHED = "."  # what the names of folders begin with that are being written
@@ -119,10 +120,10 @@ def _lock(folder: Path) -> contextlib.AbstractContextManager[object] | None:
     except BlockingIOError:
         stream.close()
         raise ValueError(f"another build is at work in {folder}; wait for it, or stop it") from None
-    if not os.path.samestat(os.fstat(stream.fileno()), os.stat(path)):
-        stream.close()
-        return None
-    return stream
+    if path.exists() and os.path.samestat(os.fstat(stream.fileno()), os.stat(path)):
+        return stream
+    stream.close()
+    return None
 
 
 def work_folder(output: Path, identity: str) -> Path:
@@ -150,3 +151,13 @@ def synchronize(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def save_json(path: Path, value: Any) -> None:
+    """Write a value as JSON: the same bytes for the same value."""
+    path.write_text(json.dumps(value, ensure_ascii=False, sort_keys=True), encoding="utf-8")
+
+
+def load_json(path: Path) -> Any:
+    """Read it back."""
+    return json.loads(path.read_text(encoding="utf-8"))
