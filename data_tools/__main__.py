@@ -133,6 +133,7 @@ def _build(options: Namespace) -> None:
         options.reader,
         options.clean,
         options.filter,
+        options.dedup,
         options.mix,
         options.pairs,
         options.masks,

@@ -96,3 +96,8 @@ class DedupConfig:
             problems.append(f"min_left {self.min_left} is more than min_paragraph {self.min_paragraph}")
         if problems:
             raise ValueError("; ".join(problems))
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anything is to be left out."""
+        return self.exact or self.near or self.paragraphs or bool(self.evaluation.files)

@@ -50,7 +50,8 @@ class Repeats:
             for keys, positions in self._batches((number << 64) // count, ((number + 1) << 64) // count):
                 order = np.argsort(keys, kind="stable")  # keeps the order of the input among equal keys
                 keys, positions = keys[order], positions[order]
-                begins = np.concatenate([[True], keys[1:] != keys[:-1]])
+                begins = np.ones(len(keys), bool)
+                begins[1:] = keys[1:] != keys[:-1]
                 different, first = keys[begins], positions[begins]
                 places = np.searchsorted(seen_keys, different)
                 known = np.zeros(len(different), bool)

@@ -19,7 +19,7 @@ from data_tools.work import Stage
 
 
 def dedup_stages(corpus: Corpus, config: DedupConfig, clean: Callable[[str], str]) -> list[Stage]:
-    """The stages between the one that leaves the documents with their ``signatures``, and ``deduplicated``.
+    """The stages between the one that leaves the documents with their ``signatures``, and ``Deduplicated``.
 
     Args:
         corpus: the documents.
@@ -34,7 +34,8 @@ def dedup_stages(corpus: Corpus, config: DedupConfig, clean: Callable[[str], str
         stages.append(Repeats(corpus, "exact", evaluation))
     if config.near:
         stages += [Repeats(corpus, "near", evaluation), Clusters(corpus)]
-    stages.append(Survivors(corpus, config))
+    if config.wanted:
+        stages.append(Survivors(corpus, config))
     if config.paragraphs:
         stages.append(Repeats(corpus, "paragraphs", evaluation))
     return stages

@@ -51,24 +51,48 @@ class Survivors:
         save(folder, {"reasons": reasons, "firsts": firsts})
 
 
-def deduplicated(corpus: Corpus, part: str, config: DedupConfig) -> KeptPart:
-    """A part without what is not to be learnt from; what is dropped says why, and the id of what it repeats."""
-    before = KeptPart.load(corpus.work.path(corpus.stage, part))
-    reasons = corpus.array("survivors", part, "reasons")
-    copies = np.flatnonzero((reasons == _NEAR) | (reasons == _DUPLICATE))
-    originals = dict(zip(copies.tolist(), corpus.ids(corpus.array("survivors", part, "firsts")[copies]), strict=True))
-    cuts = _cuts(corpus, part, config)
-    places, documents, dropped = [], [], []
-    for row, (place, document, code) in enumerate(zip(before.places, before.documents, reasons.tolist(), strict=True)):
-        text, reason = document.text, _REASONS[code]
-        if not reason and row in cuts:
-            text, reason = _left(text, cuts[row], config.min_left)
-        if reason:
-            dropped.append(Dropped(place, reason, originals.get(row, "")))
-        else:
-            places.append(place)
-            documents.append(dataclasses.replace(document, text=text))
-    return KeptPart(places, documents, dropped)
+@dataclasses.dataclass(frozen=True)
+class Deduplicated:
+    """The parts of a corpus without what is not to be learnt from.
+
+    Attributes:
+        corpus: the documents.
+        config: what is left out.
+    """
+
+    corpus: Corpus
+    config: DedupConfig
+
+    def parts(self) -> list[str]:
+        """The names of the parts, in order."""
+        return list(self.corpus.parts)
+
+    def load(self, part: str) -> KeptPart:
+        """A part; what is dropped of it says why, and the id of what it repeats."""
+        before = KeptPart.load(self.corpus.work.path(self.corpus.stage, part))
+        if not self.config.wanted:
+            return dataclasses.replace(before, dropped=[])
+        places, documents, dropped = [], [], []
+        decided = zip(before.places, before.documents, *self._reasons(part), strict=True)
+        cuts = _cuts(self.corpus, part, self.config)
+        for row, (place, document, reason, original) in enumerate(decided):
+            text = document.text
+            if not reason and row in cuts:
+                text, reason = _left(text, cuts[row], self.config.min_left)
+            if reason:
+                dropped.append(Dropped(place, reason, original))
+            else:
+                places.append(place)
+                documents.append(dataclasses.replace(document, text=text))
+        return KeptPart(places, documents, dropped)
+
+    def _reasons(self, part: str) -> tuple[list[str], list[str]]:
+        """Why each document of a part is dropped, and the id of what it repeats; empty where it does not."""
+        reasons = self.corpus.array("survivors", part, "reasons")
+        copies = (reasons == _NEAR) | (reasons == _DUPLICATE)
+        originals = np.full(len(reasons), "", object)
+        originals[copies] = self.corpus.ids(self.corpus.array("survivors", part, "firsts")[copies])
+        return [_REASONS[reason] for reason in reasons.tolist()], originals.tolist()
 
 
 def _cuts(corpus: Corpus, part: str, config: DedupConfig) -> dict[int, dict[int, str]]:

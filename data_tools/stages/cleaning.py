@@ -7,6 +7,9 @@ import functools
 from collections import Counter
 from pathlib import Path
 
+from data_tools.dedup.config import DedupConfig
+from data_tools.dedup.corpus import save
+from data_tools.dedup.signatures import signatures
 from data_tools.documents.clean import CleanConfig, clean
 from data_tools.documents.document import Document, Rejected
 from data_tools.documents.filters import FilterConfig, rejection
@@ -22,11 +25,13 @@ _READ = "read.json"
 
 @dataclasses.dataclass(frozen=True)
 class Cleaning:
-    """An item is a raw part. It leaves a kept part, and ``read.json``: counts of what was read, and its sources."""
+    """An item is a raw part. It leaves a kept part, its ``signatures``, and ``read.json``: counts of what was read, and
+    its sources."""
 
     work: Work
     clean: CleanConfig
     filter: FilterConfig
+    dedup: DedupConfig
     name: str = "cleaning"
 
     def items(self) -> list[str]:
@@ -36,20 +41,20 @@ class Cleaning:
     def run(self, item: str, folder: Path) -> None:
         """Clean a part."""
         raw = RawPart.load(self.work.path(PARTS, item))
-        tokenizer = tokenizer_of(self.work.folder)
         places: list[int] = []
         documents: list[Document] = []
         dropped: list[Dropped] = []
         for place, one in enumerate(raw.items):
             if isinstance(one, Rejected):
                 continue
-            text = tokenizer.canonical_paragraphs(clean(one.text, self.clean))
+            text = canonical_text(one.text, self.work.folder, self.clean)
             if reason := rejection(text, code_points(text), self.filter):
                 dropped.append(Dropped(place, reason))
             else:
                 places.append(place)
                 documents.append(Document(one.id, one.source, text))
         KeptPart(places, documents, dropped).save(folder)
+        save(folder, signatures([document.text for document in documents], self.dedup))
         ReadCounts.of(raw).save(folder)
 
 
@@ -87,6 +92,11 @@ class ReadCounts:
     def load(cls, folder: Path) -> ReadCounts:
         """Those beside a kept part."""
         return cls(**load_json(folder / _READ))
+
+
+def canonical_text(text: str, folder: Path, config: CleanConfig) -> str:
+    """Raw text as the tokenizer of a build's work folder is to see it, its paragraphs apart by line feeds."""
+    return tokenizer_of(folder).canonical_paragraphs(clean(text, config))
 
 
 @functools.lru_cache(maxsize=1)

@@ -13,7 +13,7 @@ from data_tools.dedup.config import DedupConfig
 from data_tools.dedup.corpus import Corpus, save
 from data_tools.dedup.signatures import signatures
 from data_tools.dedup.stages import dedup_stages
-from data_tools.dedup.verdict import deduplicated
+from data_tools.dedup.verdict import Deduplicated
 from data_tools.documents.document import Document
 from data_tools.documents.parts import KeptPart
 from data_tools.work import Work
@@ -33,7 +33,8 @@ def canonical(text: str) -> str:
 
 
 def run(work: Work, texts: Sequence[str], per_part: int, config: DedupConfig) -> list[KeptPart]:
-    """All stages over texts in parts of so many; what each part becomes. Ids and places are the numbers of the texts."""
+    """All stages over texts in parts of so many; what each part becomes. A text's id is its number."""
+    work.folder.mkdir(exist_ok=True)
     for number, begin in enumerate(range(0, len(texts), per_part)):
         some = texts[begin : begin + per_part]
         places = range(begin, begin + len(some))
@@ -46,7 +47,7 @@ def run(work: Work, texts: Sequence[str], per_part: int, config: DedupConfig) ->
     for stage in dedup_stages(corpus, config, canonical):
         for item in reversed(stage.items()):  # the order of the work must not matter
             work.finish(stage, item)
-    return [deduplicated(corpus, part, config) for part in corpus.parts]
+    return [Deduplicated(corpus, config).load(part) for part in corpus.parts]
 
 
 def outcome(parts: Sequence[KeptPart]) -> dict[int, tuple[str, ...]]:
