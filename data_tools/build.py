@@ -171,7 +171,10 @@ def build(
             save_tokenizer(spoken, work.folder / ".tokenizer")
             (work.folder / ".tokenizer").rename(work.folder / "tokenizer")
         plan = Plan.of(work, files, config)
-        executor.run(work, plan.steps)
+        try:
+            executor.run(work, plan.steps)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(f"what is done is kept in {folder}: the same command goes on") from None
         if rejects is not None:
             with Progress("rejects", "parts", len(work.finished(PARTS))) as progress:
                 write_rejects(work, plan.dropping, rejects, progress.advance)

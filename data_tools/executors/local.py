@@ -51,8 +51,8 @@ class LocalExecutor:
                     _Together(pool, self.workers, work, step).run()
         except BrokenProcessPool:
             raise ValueError(
-                "a worker process was killed: by hand, or by the system because memory ran out (then give fewer"
-                " --workers)"
+                "a worker process was killed, by hand or by the system because memory ran out (then give fewer"
+                " --workers); the same command goes on where it was"
             ) from None
 
 

@@ -59,7 +59,7 @@ class SplitEntry:
     shards: list[Shard]
     index: dict[str, str]
     sources: dict[str, dict[str, int]]
-    fairness: dict[str, float]
+    fairness: dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
