@@ -76,14 +76,14 @@ class Deduplicated:
         decided = zip(before.places, before.documents, *self._reasons(part), strict=True)
         cuts = _cuts(self.corpus, part, self.config)
         for row, (place, document, reason, original) in enumerate(decided):
-            text = document.text
             if not reason and row in cuts:
-                text, reason = _left(text, cuts[row], self.config.min_left)
+                text, reason = _left(document.text, cuts[row], self.config.min_left)
+                document = dataclasses.replace(document, text=text)
             if reason:
                 dropped.append(Dropped(place, reason, original))
             else:
                 places.append(place)
-                documents.append(dataclasses.replace(document, text=text))
+                documents.append(document)
         return KeptPart(places, documents, dropped)
 
     def _reasons(self, part: str) -> tuple[list[str], list[str]]:
