@@ -1,8 +1,9 @@
 """From corpus files to a folder of shards: restartable, on any number of processes, the same bytes from any number.
 
 files ─▶ reading ─▶ raw parts ─▶ cleaning ─▶ kept parts ─▶ sampling ─▶ runs, sorted by random key
-                                                 │                       │
-                             sources, numbered ◀─┘   totals, merging  ◀──┘
+                                                 │  │       ▲            │
+                             sources, numbered ◀─┘  └▶ dedup┘            │
+                                                     totals, merging  ◀──┘
                                                          │
                         output ◀─ publication ◀─ assembling: one range of keys is one shard
 
@@ -12,11 +13,16 @@ Each step is a stage (``data_tools.work``): its items are done by an executor, a
 from __future__ import annotations
 
 import dataclasses
+import functools
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from data_tools.dedup.config import DedupConfig
+from data_tools.dedup.corpus import Corpus
+from data_tools.dedup.stages import dedup_stages
+from data_tools.dedup.verdict import Deduplicated
 from data_tools.documents.clean import CleanConfig
 from data_tools.documents.files import File, Found, find_files, fingerprint, inspect
 from data_tools.documents.filters import FilterConfig
@@ -32,7 +38,7 @@ from data_tools.shards import manifest
 from data_tools.shards.assembly import ShardConfig
 from data_tools.shards.manifest import Manifest
 from data_tools.stages.assembling import Assembling
-from data_tools.stages.cleaning import Cleaning
+from data_tools.stages.cleaning import Cleaning, canonical_text
 from data_tools.stages.merging import Merging
 from data_tools.stages.reading import PARTS, Reading
 from data_tools.stages.sampling import Sampling
@@ -54,6 +60,7 @@ class BuildConfig:
         reader: how files become documents.
         clean: what leaves the text of a document.
         filter: which documents are kept.
+        dedup: which of them are left out because they are there twice, or are evaluation text.
         mix: how often the documents of each source are taken.
         words: what a word is.
         pairs: how documents become samples.
@@ -65,6 +72,7 @@ class BuildConfig:
     reader: ReaderConfig = dataclasses.field(default_factory=ReaderConfig)
     clean: CleanConfig = dataclasses.field(default_factory=CleanConfig)
     filter: FilterConfig = dataclasses.field(default_factory=FilterConfig)
+    dedup: DedupConfig = dataclasses.field(default_factory=DedupConfig)
     mix: MixConfig = dataclasses.field(default_factory=MixConfig)
     words: WordsConfig = dataclasses.field(default_factory=WordsConfig)
     pairs: PairConfig = dataclasses.field(default_factory=PairConfig)
@@ -89,22 +97,30 @@ class Plan:
 
     @classmethod
     def of(cls, work: Work, files: Sequence[Found], segmenter: Segmenter, config: BuildConfig) -> Plan:
-        """The stages that build the shards of the files.
-
-        A stage that is to take more documents away stands between ``cleaning`` and ``sampling``, has the same items,
-        leaves a KeptPart for each, and is named to ``sampling`` as its input.
-        """
+        """The stages that build the shards of the files."""
         described = f"{files[0].file}{f' and {len(files) - 1} more' if files[1:] else ''}"
         reading = Reading(work, _groups(files), config.reader, PART_CHARACTERS)
-        cleaning = Cleaning(work, config.clean, config.filter)
+        cleaning = Cleaning(work, config.clean, config.filter, config.dedup)
         sources = Sources(work, config.mix, cleaning.name)
         share = config.shards.heldout_share
-        sampling = Sampling(work, cleaning.name, config.mix, share, segmenter, config.pairs, config.seed)
+        corpus = Corpus(work, cleaning.name)
+        canonical = functools.partial(canonical_text, folder=work.folder, config=config.clean)
+        dedup = dedup_stages(corpus, config.dedup, canonical)
+        kept = Deduplicated(corpus, config.dedup)
+        sampling = Sampling(work, kept, config.mix, share, segmenter, config.pairs, config.seed)
         dropping = (cleaning.name, sampling.name)
         totalling = Totalling(work, dropping, described)
         merging = Merging(work, sampling.name)
         assembling = Assembling(work, merging, config.masks, config.shards, config.seed)
-        steps = ((reading, cleaning), (sources,), (sampling,), (totalling,), (merging,), (assembling,))
+        steps = (
+            (reading, cleaning),
+            (sources,),
+            *((stage,) for stage in dedup),
+            (sampling,),
+            (totalling,),
+            (merging,),
+            (assembling,),
+        )
         return cls(steps, dropping, assembling)
 
 
@@ -133,8 +149,9 @@ def build(
     spoken = load_tokenizer(tokenizer)
     segmenter = Segmenter.load(config.words, spoken.canonical)
     files = inspect(find_files(inputs), workers)
+    evaluation = inspect(find_files(config.dedup.evaluation.files), workers) if config.dedup.evaluation.files else []
     described: dict[str, Any] = {
-        "inputs": fingerprint(files),
+        "inputs": fingerprint([*files, *evaluation]),
         "tokenizer": spoken.fingerprint,
         "segmenter": segmenter.name,
         "config": dataclasses.asdict(config),

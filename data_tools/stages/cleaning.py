@@ -7,6 +7,9 @@ import functools
 from collections import Counter
 from pathlib import Path
 
+from data_tools.dedup.config import DedupConfig
+from data_tools.dedup.corpus import save
+from data_tools.dedup.signatures import signatures
 from data_tools.documents.clean import CleanConfig, clean
 from data_tools.documents.document import Document, Rejected
 from data_tools.documents.filters import FilterConfig, rejection
@@ -24,11 +27,13 @@ _PIECE_CHARACTERS = 1 << 22
 
 @dataclasses.dataclass(frozen=True)
 class Cleaning:
-    """An item is a raw part. It leaves a kept part, and ``read.json``: counts of what was read, and its sources."""
+    """An item is a raw part. It leaves a kept part, its ``signatures``, and ``read.json``: counts of what was read, and
+    its sources."""
 
     work: Work
     clean: CleanConfig
     filter: FilterConfig
+    dedup: DedupConfig
     name: str = "cleaning"
 
     def items(self) -> list[str]:
@@ -38,26 +43,21 @@ class Cleaning:
     def run(self, item: str, folder: Path) -> None:
         """Clean a part."""
         raw = RawPart.load(self.work.path(PARTS, item))
-        tokenizer = tokenizer_of(self.work.folder)
         places: list[int] = []
         documents: list[Document] = []
         dropped: list[Dropped] = []
         for place, one in enumerate(raw.items):
             if isinstance(one, Rejected):
                 continue
-            text = self._canonical(one.text, tokenizer)
+            text = canonical_text(one.text, self.work.folder, self.clean)
             if reason := rejection(text, code_points(text), self.filter):
                 dropped.append(Dropped(place, reason))
             else:
                 places.append(place)
                 documents.append(Document(one.id, one.source, text))
         KeptPart(places, documents, dropped).save(folder)
+        save(folder, signatures([document.text for document in documents], self.dedup))
         ReadCounts.of(raw).save(folder)
-
-    def _canonical(self, text: str, tokenizer: TextTokenizer) -> str:
-        """The canonical text of a document once clean; a giant is cleaned a few million characters at a time."""
-        found = [tokenizer.canonical_paragraphs(clean(part, self.clean)) for part in pieces(text, _PIECE_CHARACTERS)]
-        return "\n".join(filter(None, found))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,6 +94,11 @@ class ReadCounts:
     def load(cls, folder: Path) -> ReadCounts:
         """Those beside a kept part."""
         return cls(**load_json(folder / _READ))
+
+
+def canonical_text(text: str, folder: Path, config: CleanConfig) -> str:
+    """Raw text as the tokenizer of a build's work folder is to see it, its paragraphs apart by line feeds."""
+    return tokenizer_of(folder).canonical_paragraphs(clean(text, config))
 
 
 @functools.lru_cache(maxsize=1)

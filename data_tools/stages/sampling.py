@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from data_tools.dedup.verdict import Deduplicated
 from data_tools.documents.document import Document
 from data_tools.documents.mixture import MixConfig
-from data_tools.documents.parts import Dropped, KeptPart, write_dropped
+from data_tools.documents.parts import Dropped, write_dropped
 from data_tools.samples import runs
 from data_tools.samples.pairs import PairConfig
 from data_tools.samples.preparation import SPLITS, Text, samples_of, split_of
@@ -28,12 +29,12 @@ _COUNTS = "samples.json"
 @dataclasses.dataclass(frozen=True)
 class Sampling:
     """An item is a kept part. It leaves, for each split that has any, ``SPLIT.arrow``, a run of samples, and
-    ``SPLIT.unigram.npy``, int64 [vocabulary], how often each id occurs as text; counts; and which documents the mix
-    leaves out.
+    ``SPLIT.unigram.npy``, int64 [vocabulary], how often each id occurs as text; counts; and which documents are left
+    out, as copies or evaluation text or by the mix.
 
     Attributes:
         work: the work folder.
-        kept: the stage that left the kept parts.
+        kept: the kept parts, without what is there twice.
         mix: how often each source's documents are taken.
         heldout_share: of the documents of a source that the mix does not name.
         segmenter: finds the words.
@@ -42,7 +43,7 @@ class Sampling:
     """
 
     work: Work
-    kept: str
+    kept: Deduplicated
     mix: MixConfig
     heldout_share: float
     segmenter: Segmenter
@@ -52,16 +53,16 @@ class Sampling:
 
     def items(self) -> list[str]:
         """The kept parts."""
-        return self.work.finished(self.kept)
+        return self.kept.parts()
 
     def run(self, item: str, folder: Path) -> None:
         """Make the samples of a part."""
-        part = KeptPart.load(self.work.path(self.kept, item))
+        part = self.kept.load(item)
         numbers = {name: number for number, name in enumerate(load_sources(self.work))}
         tokenizer = tokenizer_of(self.work.folder)
         texts: dict[str, list[Text]] = {split: [] for split in SPLITS}
         counts = SampleCounts()
-        dropped = []
+        dropped = list(part.dropped)
         for place, document in zip(part.places, part.documents, strict=True):
             split = split_of(document.text, self.mix.heldout.get(document.source, self.heldout_share), self.seed)
             copies = self._copies(document, split)
