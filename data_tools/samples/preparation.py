@@ -52,9 +52,9 @@ def prepare(
     """Clean and filter a batch of documents, split it by document, and make its samples."""
     prepared = Prepared()
     texts: dict[str, list[str]] = {split: [] for split in SPLITS}
-    for document in documents:
-        text = tokenizer.canonical_paragraphs(clean(document.text, cleaning))
-        if reason := rejection(text, code_points(text), filters):
+    canonical, reasons = cleaned([document.text for document in documents], tokenizer, cleaning, filters)
+    for document, text, reason in zip(documents, canonical, reasons, strict=True):
+        if reason:
             prepared.rejected[reason] += 1
             prepared.rejects.append((document, reason))
             continue
@@ -62,8 +62,16 @@ def prepare(
         texts[split].append(text)
         prepared.documents[split] += 1
         prepared.characters[split] += len(text)
-    prepared.samples = {split: _samples(kept, tokenizer, pairs, seed) for split, kept in texts.items() if kept}
+    prepared.samples = {split: samples_of(kept, tokenizer, pairs, seed) for split, kept in texts.items() if kept}
     return prepared
+
+
+def cleaned(
+    texts: Sequence[str], tokenizer: TextTokenizer, cleaning: CleanConfig, filters: FilterConfig
+) -> tuple[list[str], list[str | None]]:
+    """The canonical text of each document once clean, and why it is not kept, or None."""
+    canonical = tokenizer.canonical_documents([clean(text, cleaning) for text in texts])
+    return canonical, [rejection(text, code_points(text), filters) for text in canonical]
 
 
 def split_of(text: str, heldout_share: float, seed: int) -> str:
@@ -71,7 +79,8 @@ def split_of(text: str, heldout_share: float, seed: int) -> str:
     return "heldout" if key_of(seed, "split", text) < heldout_share * 2**64 else "train"
 
 
-def _samples(texts: Sequence[str], tokenizer: TextTokenizer, pairs: PairConfig, seed: int) -> Samples:
+def samples_of(texts: Sequence[str], tokenizer: TextTokenizer, pairs: PairConfig, seed: int) -> Samples:
+    """The samples of documents in their canonical text."""
     parts: list[str] = []
     keys: list[int] = []
     for text in texts:
