@@ -8,9 +8,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from data_tools.documents.clean import CleanConfig, clean
+from data_tools.documents.clean import CleanConfig
 from data_tools.documents.document import Document
-from data_tools.documents.filters import FilterConfig, rejection
+from data_tools.documents.filters import FilterConfig
+from data_tools.documents.selection import cleaned
 from data_tools.samples.columns import Samples
 from data_tools.samples.pairs import PairConfig, pair
 from data_tools.shards.keyed_rng import key_of
@@ -62,16 +63,8 @@ def prepare(
         texts[split].append(text)
         prepared.documents[split] += 1
         prepared.characters[split] += len(text)
-    prepared.samples = {split: samples_of(kept, tokenizer, pairs, seed) for split, kept in texts.items() if kept}
+    prepared.samples = {split: _samples(kept, tokenizer, pairs, seed) for split, kept in texts.items() if kept}
     return prepared
-
-
-def cleaned(
-    texts: Sequence[str], tokenizer: TextTokenizer, cleaning: CleanConfig, filters: FilterConfig
-) -> tuple[list[str], list[str | None]]:
-    """The canonical text of each document once clean, and why it is not kept, or None."""
-    canonical = tokenizer.canonical_documents([clean(text, cleaning) for text in texts])
-    return canonical, [rejection(text, code_points(text), filters) for text in canonical]
 
 
 def split_of(text: str, heldout_share: float, seed: int) -> str:
@@ -79,8 +72,7 @@ def split_of(text: str, heldout_share: float, seed: int) -> str:
     return "heldout" if key_of(seed, "split", text) < heldout_share * 2**64 else "train"
 
 
-def samples_of(texts: Sequence[str], tokenizer: TextTokenizer, pairs: PairConfig, seed: int) -> Samples:
-    """The samples of documents in their canonical text."""
+def _samples(texts: Sequence[str], tokenizer: TextTokenizer, pairs: PairConfig, seed: int) -> Samples:
     parts: list[str] = []
     keys: list[int] = []
     for text in texts:
