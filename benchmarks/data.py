@@ -276,11 +276,12 @@ def report(options: argparse.Namespace, folder: Path) -> dict[str, object]:
         entries |= peers.hugging_face(some, tokenizers["wordpiece"])
         if options.peers:
             entries |= peers.google(some, options.vocab, folder, cache_folder() / "benchmarks")
-        figures["peers"] = table("beside others, the same documents", in_turn(entries, options.repeats), size_of(some))
+        found = peers.without_start(in_turn(entries, options.repeats))
+        figures["peers"] = table("beside others, the same documents", found, size_of(some))
     else:
         print("\npeers, WordPiece: skipped, there is no --vocab")
     if not options.peers:
-        print("Google's create_pretraining_data: skipped, there is no --peers")
+        print(f"{peers.GOOGLE}: skipped, there is no --peers")
     figures["webdataset"] = peers.webdataset(beside.file, main_folder, folder, options.repeats)
     print("\n" + ", ".join(f"{name} {value}" for name, value in kept.items()))
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()

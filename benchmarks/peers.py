@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from costs import in_turn
+from costs import Costs, in_turn
 from transformers import AutoTokenizer, DataCollatorForLanguageModeling
 from webdataset import TarWriter
 
@@ -28,6 +28,7 @@ _SENTENCE_END = re.compile(r"(?<=[。！？；])|\n")
 _QUIET = {"CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "3"}
 _ONE_THREAD = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1", "OMP_NUM_THREADS": "1"}
 _REQUIREMENTS = ("tensorflow-cpu", "tf-keras", "sentencepiece", "absl-py")
+GOOGLE, _START = "Google's create_pretraining_data", "its start, and one document"
 _SCRIPT = "official.nlp.data.create_pretraining_data"
 
 
@@ -76,13 +77,13 @@ def hugging_face(texts: list[str], folder: Path) -> dict[str, Callable[[], objec
 
 
 def google(texts: list[str], vocab: Path, folder: Path, cache: Path) -> dict[str, Callable[[], object]]:
-    """Google's ``create_pretraining_data`` with whole-word masks, one copy, a sentence a line; its start, which is
-    TensorFlow's, stands beside it by itself. Nothing, and why, where it cannot be had."""
+    """Google's ``create_pretraining_data`` with whole-word masks, one copy, a sentence a line; and its start by itself
+    (see ``without_start``). Nothing, and why, where it cannot be had."""
     try:
         python = _environment(cache / "tf-models")
     except (subprocess.CalledProcessError, OSError) as error:
         reason = getattr(error, "stderr", None) or str(error)
-        print(f"Google's create_pretraining_data: skipped, {reason.strip().splitlines()[-1]}")
+        print(f"{GOOGLE}: skipped, {reason.strip().splitlines()[-1]}")
         return {}
     lines = ["".join(f"{line.strip()}\n" for line in _SENTENCE_END.split(text) if line.strip()) for text in texts]
     (folder / "google.txt").write_text("\n".join(lines), encoding="utf-8")
@@ -101,10 +102,20 @@ def google(texts: list[str], vocab: Path, folder: Path, cache: Path) -> dict[str
         environment = os.environ | _QUIET | _ONE_THREAD
         return lambda: subprocess.run(command, check=True, capture_output=True, env=environment)
 
-    return {
-        "Google's create_pretraining_data": script("google.txt"),
-        "  its start and one document": script("google-start.txt"),
-    }
+    return {GOOGLE: script("google.txt"), _START: script("google-start.txt")}
+
+
+def without_start(costs: dict[str, Costs]) -> dict[str, Costs]:
+    """The costs without the seconds that Google's script takes to start, which are TensorFlow's."""
+    if (start := costs.get(_START)) is None:
+        return costs
+    print(f"{GOOGLE} takes {start.cpu:.1f} s to start, which are left out")
+    google = costs[GOOGLE]
+    net = Costs(
+        [whole - one for whole, one in zip(google.cpus, start.cpus, strict=True)],
+        [whole - one for whole, one in zip(google.walls, start.walls, strict=True)],
+    )
+    return {name: net if name == GOOGLE else cost for name, cost in costs.items() if name != _START}
 
 
 def _environment(folder: Path) -> Path:

@@ -1,4 +1,4 @@
-"""Documents as the corpus has them: clean, in the canonical form of its tokenizer, and the reason of each that is not."""
+"""Documents clean and in canonical form, many at a time, and why some of them are not kept."""
 
 from __future__ import annotations
 
