@@ -27,11 +27,12 @@ _STAGES = {
     "canonical": ("text/normalization", "text/folding"),
     "filters": ("documents/filters", "documents/selection"),
     "reading": tuple(f"documents/{name}" for name in ("read", "file", "formats", "encodings", "compression", "kinds")),
+    "parts": ("documents/parts", "samples/runs", "work"),  # what one stage leaves on the disk for the next
     "cleaning": ("documents/",),
     "masks": ("samples/masks",),
     "pairs": ("samples/pairs", "samples/preparation"),
 }
-_REST = "writing"  # what lies between the stages and in the end on the disk
+_REST = "writing"  # shards, and what is left
 
 
 @dataclasses.dataclass
