@@ -24,7 +24,10 @@ from pathlib import Path
 import numpy as np
 import tokenizers
 
-from data_tools.documents.readers import ReaderConfig, find_files, read_documents
+from data_tools.documents.document import Document
+from data_tools.documents.files import find_files
+from data_tools.documents.reader_config import ReaderConfig
+from data_tools.documents.readers import read_documents
 from data_tools.text.wordpiece import WordPiece, bert_tokenizer
 
 BATCH_CHARACTERS = 1_000_000
@@ -34,6 +37,8 @@ def batches(files: list[Path], characters: int) -> list[list[str]]:
     found: list[list[str]] = [[]]
     size = 0
     for document in read_documents(find_files(files), ReaderConfig()):
+        if not isinstance(document, Document):
+            continue
         found[-1].append(document.text)
         size += len(document.text)
         if size >= characters:

@@ -10,19 +10,17 @@ from pathlib import Path
 from data_tools.dedup.config import DedupConfig
 from data_tools.dedup.corpus import save
 from data_tools.dedup.signatures import signatures
-from data_tools.documents.clean import CleanConfig, clean
+from data_tools.documents.clean import CleanConfig
 from data_tools.documents.document import Document, Rejected
-from data_tools.documents.filters import FilterConfig, rejection
+from data_tools.documents.filters import FilterConfig
 from data_tools.documents.parts import Dropped, KeptPart, RawPart
+from data_tools.documents.selection import canonical_texts, cleaned
 from data_tools.stages.reading import PARTS
 from data_tools.text.huggingface import load_tokenizer
 from data_tools.text.interface import TextTokenizer
-from data_tools.text.pieces import pieces
-from data_tools.text.sentences import code_points
 from data_tools.work import Work, load_json, save_json
 
 _READ = "read.json"
-_PIECE_CHARACTERS = 1 << 22
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,14 +41,14 @@ class Cleaning:
     def run(self, item: str, folder: Path) -> None:
         """Clean a part."""
         raw = RawPart.load(self.work.path(PARTS, item))
+        tokenizer = tokenizer_of(self.work.folder)
+        read = [(place, one) for place, one in enumerate(raw.items) if isinstance(one, Document)]
+        texts, reasons = cleaned([one.text for _, one in read], tokenizer, self.clean, self.filter)
         places: list[int] = []
         documents: list[Document] = []
         dropped: list[Dropped] = []
-        for place, one in enumerate(raw.items):
-            if isinstance(one, Rejected):
-                continue
-            text = canonical_text(one.text, self.work.folder, self.clean)
-            if reason := rejection(text, code_points(text), self.filter):
+        for (place, one), text, reason in zip(read, texts, reasons, strict=True):
+            if reason:
                 dropped.append(Dropped(place, reason))
             else:
                 places.append(place)
@@ -98,7 +96,7 @@ class ReadCounts:
 
 def canonical_text(text: str, folder: Path, config: CleanConfig) -> str:
     """Raw text as the tokenizer of a build's work folder is to see it, its paragraphs apart by line feeds."""
-    return tokenizer_of(folder).canonical_paragraphs(clean(text, config))
+    return canonical_texts([text], tokenizer_of(folder), config)[0]
 
 
 @functools.lru_cache(maxsize=1)

@@ -37,9 +37,15 @@ class Encoded:
         """
         if not len(self.ids):
             return np.zeros(0, bool)
-        before = np.concatenate(([0], np.cumsum(flags)))
         since = np.concatenate(([0], self.ends[:-1]))
-        return before[self.starts + 1] > before[since]
+        found = flags.take(self.starts)
+        found &= since <= self.starts
+        gaps = np.flatnonzero(since < self.starts)
+        if len(gaps):
+            first, last = since.take(gaps), self.starts.take(gaps)
+            before = np.cumsum(flags, dtype=np.int64)
+            found[gaps] |= before.take(last) > before.take(first) - flags.take(first)
+        return found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,6 +111,9 @@ class TextTokenizer(Protocol):
     def canonical_paragraphs(self, text: str) -> str:
         """Text in its canonical form with its paragraphs apart: none empty, one line feed between two. With the
         line feeds read as spaces it is ``canonical`` text of the same length."""
+
+    def canonical_documents(self, texts: Sequence[str]) -> list[str]:
+        """``canonical_paragraphs`` of many texts at once."""
 
     def parts(self, text: str) -> list[str]:
         """Canonical text cut into documents of their own, where it is one that ``encode`` could not take whole."""

@@ -13,10 +13,12 @@ import functools
 import re
 import sys
 import unicodedata
+from collections.abc import Sequence
+
+from data_tools.text.folding import Folding
 
 CHINESE_PUNCTUATION = "！（），：；？～…﹏"
 _SPACES = re.compile(" {2,}")
-_LINE_BREAKS = re.compile(" *\n[ \n]*")
 _SPACE_CONTROLS = "\t\n\v\f\r\x1c\x1d\x1e\x1f\x85"
 _VARIATION_SELECTORS = (*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0))
 _SELECTOR_BLOCKS = {code >> 8 for code in _VARIATION_SELECTORS}
@@ -66,13 +68,13 @@ def _stands(block: str) -> bool:
 
 
 @functools.cache
-def _translation() -> dict[int, str]:
-    return {ord(character): folded for character, folded in rules().items()}
+def _folding() -> Folding:
+    return Folding(rules())
 
 
 @functools.cache
-def _translation_with_lines() -> dict[int, str]:
-    return {code: folded for code, folded in _translation().items() if code != ord("\n")}
+def _translation() -> dict[int, str]:
+    return {ord(character): folded for character, folded in rules().items()}
 
 
 def canonical(text: str) -> str:
@@ -80,7 +82,8 @@ def canonical(text: str) -> str:
 
     Idempotent: ``canonical(canonical(text)) == canonical(text)``.
     """
-    return _SPACES.sub(" ", _fold(text, _translation()))
+    # Composed before, so that the table meets "Á" and not "A" with an accent; and after, as folding may part them.
+    return _SPACES.sub(" ", _composed(_composed(text).translate(_translation())))
 
 
 def canonical_paragraphs(text: str) -> str:
@@ -88,10 +91,13 @@ def canonical_paragraphs(text: str) -> str:
 
     With the line feeds read as spaces it is ``canonical`` text of the same length.
     """
-    lines = _fold(text.replace("\r\n", "\n"), _translation_with_lines())
-    return _SPACES.sub(" ", _LINE_BREAKS.sub("\n", lines)).strip(" \n")
+    return canonical_documents([text])[0]
 
 
-def _fold(text: str, translation: dict[int, str]) -> str:
-    # Composed before, so that the table meets "Á" and not "A" with an accent; and after, as folding may part them.
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).translate(translation))
+def canonical_documents(texts: Sequence[str]) -> list[str]:
+    """``canonical_paragraphs`` of many documents, which takes a fraction of the time."""
+    return list(map(_composed, _folding().paragraphs(list(map(_composed, texts)))))
+
+
+def _composed(text: str) -> str:
+    return unicodedata.normalize("NFC", text)

@@ -12,18 +12,18 @@ import numpy.typing as npt
 
 TERMINATORS = "。！？；…!?"
 CLOSERS = "”’」』》〉）】〕］\"')]}~～"
-_LATIN_STOP = "."
-_PLANE = 0x10000
+_OTHER, _TERMINATOR, _CLOSER, _LATIN_STOP, _LINE_FEED = range(5)
 
 
-def _table(characters: str) -> npt.NDArray[np.bool_]:
-    table = np.zeros(_PLANE, bool)
-    table[[ord(character) for character in characters]] = True
-    return table
+def _kinds() -> npt.NDArray[np.uint8]:
+    """What each code point of the basic plane is to a sentence; the last one stands for all above."""
+    kinds = np.full(0x10000, _OTHER, np.uint8)
+    for kind, characters in ((_TERMINATOR, TERMINATORS), (_CLOSER, CLOSERS), (_LATIN_STOP, "."), (_LINE_FEED, "\n")):
+        kinds[[ord(character) for character in characters]] = kind
+    return kinds
 
 
-_TERMINATOR = _table(TERMINATORS)
-_CLOSER = _table(CLOSERS)
+_KINDS = _kinds()
 
 
 def code_points(text: str) -> npt.NDArray[np.uint32]:
@@ -43,15 +43,21 @@ def sentence_starts(codes: npt.NDArray[np.uint32]) -> npt.NDArray[np.bool_]:
     """
     if not len(codes):
         return np.zeros(0, bool)
-    basic = np.where(codes < _PLANE, codes, 0)
-    terminator, closer = _TERMINATOR[basic], _CLOSER[basic]
+    kinds = _KINDS.take(codes, mode="clip")
+    # All that matters happens at the few characters that are of a kind.
+    places = np.flatnonzero(kinds)
+    kinds, follows = kinds.take(places), codes.take(places + 1, mode="clip")
     # "3.14" and "www.a.cn" have stops that end nothing: a Latin stop counts only before a space.
-    stop = codes == ord(_LATIN_STOP)
-    stop[:-1] &= (codes[1:] == ord(" ")) | (codes[1:] == ord("\n"))
-    terminator |= stop
-    # A closer continues whatever stands before it: look through closers to the last other character.
-    index = np.where(closer, 0, np.arange(len(codes)))
-    ended = terminator[np.maximum.accumulate(index)]
-    starts = np.ones(len(codes), bool)
-    starts[1:] = ended[:-1] & ~terminator[1:] & ~closer[1:]
-    return starts | (codes == ord("\n"))
+    stop = (kinds == _LATIN_STOP) & ((follows == ord(" ")) | (follows == ord("\n")))
+    terminator, closer = (kinds == _TERMINATOR) | stop, kinds == _CLOSER
+    # A closer continues what stands right before it: look through closers to the last other character.
+    touches = np.zeros(len(places), bool)
+    touches[1:] = np.diff(places) == 1
+    ended = terminator[np.maximum.accumulate(np.where(closer & touches, 0, np.arange(len(places))))]
+    goes_on = np.zeros(len(places), bool)
+    goes_on[:-1] = touches[1:] & (terminator | closer)[1:]
+    starts = np.zeros(len(codes) + 1, bool)
+    starts[places[ended & ~goes_on] + 1] = True
+    starts[places[kinds == _LINE_FEED]] = True
+    starts[0] = True
+    return starts[:-1]

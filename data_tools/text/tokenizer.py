@@ -35,6 +35,7 @@ SPACE = "▁"
 SCORE_QUANTUM = 2.0**-6
 CHUNK_CHARACTERS = 8192  # a chunk's score stays below 2**24 quanta, the integers that float32 holds
 LOWEST_SCORE = -20.0
+_TAIL = 256
 _HAN = "\u3400-\u4dbf\u4e00-\u9fff"
 _CODES = 0x110000
 
@@ -61,10 +62,10 @@ class Tokenizer:
         proto.normalizer_spec.precompiled_charsmap = b""  # canonical text stands already for itself
         self._processor = sentencepiece.SentencePieceProcessor(model_proto=proto.SerializeToString())
         self._piece_lengths = np.array([len(piece) for piece in pieces], np.int64)
-        self._known = np.zeros(_CODES, bool)
-        self._known[[ord(piece) for piece in pieces if len(piece) == 1]] = True
-        self._known[ord(" ")] = self._known[ord(SPACE)]
-        ends = [mark for mark in "。！？" if self._known[ord(mark)]]
+        self._unknown = np.ones(_CODES, bool)
+        self._unknown[[ord(piece) for piece in pieces if len(piece) == 1]] = False
+        self._unknown[ord(" ")] = self._unknown[ord(SPACE)]
+        ends = [mark for mark in "。！？" if not self._unknown[ord(mark)]]
         self._safe_cut = re.compile(f"(?<=[{''.join(ends)}])(?=[{_HAN}])|(?= )" if ends else "(?= )")
 
     @classmethod
@@ -98,6 +99,10 @@ class Tokenizer:
         """Text as ``normalization.canonical_paragraphs`` has it."""
         return normalization.canonical_paragraphs(text)
 
+    def canonical_documents(self, texts: Sequence[str]) -> list[str]:
+        """Texts as ``normalization.canonical_documents`` has them."""
+        return normalization.canonical_documents(texts)
+
     def encode(self, texts: Sequence[str]) -> Encoded:
         """Ids and places of the pieces of canonical texts, each at most a part (``parts``) long."""
         chunks, owners = [], []
@@ -105,11 +110,13 @@ class Tokenizer:
             for chunk in self._chunks(text):
                 chunks.append(chunk)
                 owners.append(number)
-        lists = self._processor.encode(chunks, out_type=int) if chunks else []
-        counts = np.fromiter(map(len, lists), np.int64, len(lists))
-        ids = np.fromiter((i for chunk in lists for i in chunk), np.int32, int(counts.sum()))
-        widths = self._piece_lengths[ids]
-        widths[ids == UNK] = self._unknown_runs(chunks)
+        arrays = self._processor.encode(chunks, out_type="numpy", num_threads=1)
+        counts = np.fromiter(map(len, arrays), np.int64, len(arrays))
+        ids = np.concatenate([np.zeros(0, np.int32), *arrays])
+        widths = self._piece_lengths.take(ids)
+        unknown = np.flatnonzero(ids == UNK)
+        if len(unknown):
+            widths[unknown] = self._unknown_runs(chunks)
         lengths = np.bincount(np.array(owners, np.int64), weights=counts, minlength=len(texts)).astype(np.int64)
         ends = np.cumsum(widths)
         return Encoded(ids, ends - widths, ends, lengths)
@@ -117,7 +124,7 @@ class Tokenizer:
     def parts(self, text: str) -> list[str]:
         """The text cut so that no part has a stretch of over CHUNK_CHARACTERS without a safe cut: nearly always
         the text itself. Parts are documents of their own: no sample spans two."""
-        if len(text) <= CHUNK_CHARACTERS:
+        if self._chunks(text):
             return [text]
         parts, current = [], ""
         for stretch in self._safe_cut.split(text):
@@ -129,26 +136,33 @@ class Tokenizer:
         return [*parts, current] if current else parts
 
     def _chunks(self, text: str) -> list[str]:
-        if len(text) <= CHUNK_CHARACTERS:
-            return [text]
-        chunks, begin, last = [], 0, 0
-        for cut in [*(match.start() for match in self._safe_cut.finditer(text)), len(text)]:
-            if cut - begin > CHUNK_CHARACTERS:
-                chunks.append(text[begin:last])
-                begin = last
-            last = cut
+        """The text cut where it is safe, as seldom as can be; nothing where a stretch has no safe cut for too long."""
+        chunks, begin = [], 0
+        while len(text) - begin > CHUNK_CHARACTERS:
+            cut = self._last_cut(text, begin, begin + CHUNK_CHARACTERS)
+            if cut == begin:
+                return []
+            chunks.append(text[begin:cut])
+            begin = cut
         return [*chunks, text[begin:]]
+
+    def _last_cut(self, text: str, begin: int, end: int) -> int:
+        """The last safe cut after ``begin`` and up to ``end``, or ``begin``."""
+        # Nearly always there is one near the end.
+        for start in (max(begin, end - _TAIL), begin):
+            cuts = [match.start() for match in self._safe_cut.finditer(text, start + 1, end + 1)]
+            if cuts:
+                return cuts[-1]
+        return begin
 
     def _unknown_runs(self, chunks: Sequence[str]) -> npt.NDArray[np.int64]:
         """Characters of each unknown piece, in order: SentencePiece makes one piece of a run of characters that
         are no pieces themselves."""
-        codes = code_points("".join(chunks))
-        unknown = ~self._known[codes]
-        edge = np.zeros(len(codes) + 1, bool)
-        edge[np.cumsum([0, *map(len, chunks)])] = True
-        begins = np.flatnonzero(unknown & (edge[:-1] | ~np.concatenate(([False], unknown[:-1]))))
-        ends = np.flatnonzero(unknown & (edge[1:] | ~np.concatenate((unknown[1:], [False]))))
-        return ends - begins + 1
+        places = np.flatnonzero(self._unknown.take(code_points("".join(chunks))))
+        chunk = np.searchsorted(np.cumsum([*map(len, chunks)]), places, side="right")
+        goes_on = (np.diff(places) == 1) & (np.diff(chunk) == 0)
+        begins = np.flatnonzero(np.concatenate(([True], ~goes_on)))
+        return np.diff(begins, append=len(places))
 
 
 def _check(pieces: Sequence[str], scores: Sequence[float], source: str) -> None:

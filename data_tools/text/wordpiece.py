@@ -23,7 +23,7 @@ import itertools
 import re
 import unicodedata
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -32,6 +32,7 @@ import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers
 
 from data_tools.samples.columns import ranges
+from data_tools.text.folding import Folding, chunks
 from data_tools.text.interface import SPECIAL_TOKENS, Encoded, Vocabulary
 from data_tools.text.sentences import code_points
 
@@ -189,14 +190,16 @@ class WordPiece:
     def canonical(self, text: str) -> str:
         """Text without what BERT's cleaning removes, white space as single spaces; all that is written stays as it
         is written. Its ids are those of the text."""
-        vanishing, space, _ = _patterns()
+        vanishing, space = _patterns()
         return space.sub(" ", vanishing.sub("", text))
 
     def canonical_paragraphs(self, text: str) -> str:
         """The same with the paragraphs apart: none empty, one line feed between two."""
-        vanishing, space, line_break = _patterns()
-        lines = line_break.sub("\n", vanishing.sub("", text))
-        return "\n".join(map(functools.partial(space.sub, " "), lines.split("\n"))).strip(" \n")
+        return self.canonical_documents([text])[0]
+
+    def canonical_documents(self, texts: Sequence[str]) -> list[str]:
+        """``canonical_paragraphs`` of many documents, which takes a fraction of the time."""
+        return _folding().paragraphs(texts)
 
     def parts(self, text: str) -> list[str]:
         """The text: none is too long."""
@@ -205,17 +208,17 @@ class WordPiece:
     def encode(self, texts: Sequence[str]) -> Encoded:
         """Ids and places of the pieces of texts; text that is not canonical has BERT's ids too. A lone surrogate,
         which is no text, vanishes."""
-        chunks = [self._looked_up(chunk) for chunk in _chunks(texts)]
-        if not chunks:
+        encoded = [self._looked_up(chunk) for chunk in chunks(texts, CHUNK_CHARACTERS)]
+        if not encoded:
             nothing = np.zeros(0, np.int64)
             return Encoded(nothing.astype(np.int32), nothing, nothing, nothing)
         before = 0
-        for chunk, characters in chunks:
+        for chunk, characters in encoded:
             chunk.starts[:] += before
             chunk.ends[:] += before
             before += characters
         columns = ("ids", "starts", "ends", "lengths")
-        return Encoded(*(np.concatenate([getattr(chunk, name) for chunk, _ in chunks]) for name in columns))
+        return Encoded(*(np.concatenate([getattr(chunk, name) for chunk, _ in encoded]) for name in columns))
 
     def _looked_up(self, texts: Sequence[str]) -> tuple[Encoded, int]:
         """Texts encoded together, and how many characters they have."""
@@ -331,34 +334,26 @@ def bert_tokenizer(tokenizer: WordPiece) -> tokenizers.Tokenizer:
 
 
 @functools.cache
-def _patterns() -> tuple[re.Pattern[str], re.Pattern[str], re.Pattern[str]]:
-    """What vanishes, white space, and white space with a line feed in it."""
+def _patterns() -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """What vanishes, and white space."""
     characters = _characters()
-    spaces = re.escape(characters.spaces)
     return (
         re.compile(f"[{re.escape(characters.vanishing)}\ud800-\udfff]+"),
-        re.compile(f"[{spaces}]+"),
-        re.compile(f"[{spaces}]*\n[{spaces}]*"),
+        re.compile(f"[{re.escape(characters.spaces)}]+"),
     )
+
+
+@functools.cache
+def _folding() -> Folding:
+    characters = _characters()
+    surrogates = map(chr, range(0xD800, 0xE000))
+    return Folding(dict.fromkeys((*characters.vanishing, *surrogates), "") | dict.fromkeys(characters.spaces, " "))
 
 
 def _with_prefixes(ids: dict[str, int]) -> dict[str, int]:
     """The pieces, and every beginning of one that is none itself as _PREFIX: a search for the longest piece can end
     at the first beginning that is not here."""
     return {piece[:end]: _PREFIX for piece in ids for end in range(1, len(piece))} | ids
-
-
-def _chunks(texts: Sequence[str]) -> Iterator[list[str]]:
-    chunk: list[str] = []
-    characters = 0
-    for text in texts:
-        chunk.append(text)
-        characters += len(text)
-        if characters >= CHUNK_CHARACTERS:
-            yield chunk
-            chunk, characters = [], 0
-    if chunk:
-        yield chunk
 
 
 def _pieces(model: bytes, source: str) -> tuple[str, ...]:

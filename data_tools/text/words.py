@@ -85,11 +85,15 @@ class Segmenter:
         if not self.finds_words:
             return np.ones(len(encoded.ids), bool)
         cut = _jieba(self.entries).cut
-        words = [word for text in texts for word in cut(text)]
-        lengths = np.fromiter(map(len, words), np.int64, len(words))
+        # A text's words are let go of before the next one's are made: they take the same, cached memory.
+        lengths = np.concatenate([np.zeros(0, np.int64), *(_lengths(cut(text)) for text in texts)])
         starts = np.zeros(int(lengths.sum()), bool)
         starts[np.cumsum(lengths) - lengths] = True
         return encoded.begins(starts)
+
+
+def _lengths(words: list[str]) -> npt.NDArray[np.int64]:
+    return np.fromiter(map(len, words), np.int64, len(words))
 
 
 @functools.lru_cache(maxsize=1)

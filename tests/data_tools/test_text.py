@@ -1,7 +1,9 @@
 """Canonical text, sentences, words; and the tokenizer, beside SentencePiece itself and Hugging Face."""
 
 import itertools
+import re
 import sys
+import unicodedata
 
 import numpy as np
 import pytest
@@ -11,7 +13,8 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from data_tools.text import tokenizer as tokenizer_room
-from data_tools.text.normalization import canonical, canonical_paragraphs
+from data_tools.text.interface import Encoded
+from data_tools.text.normalization import canonical, canonical_documents, canonical_paragraphs, rules
 from data_tools.text.sentences import CLOSERS, TERMINATORS, code_points, sentence_starts
 from data_tools.text.tokenizer import UNK, Tokenizer
 
@@ -40,6 +43,25 @@ def test_canonical_is_idempotent_in_context(text):
     assert canonical(canonical_paragraphs(text).replace("\n", " ")) == canonical_paragraphs(text).replace("\n", " ")
 
 
+def paragraphs_read_aloud(text: str, fold: dict[int, str]) -> str:
+    """The canonical form of a document, a paragraph at a time."""
+    folded = unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).translate(fold))
+    paragraphs = (re.sub(" +", " ", line).strip(" ") for line in folded.split("\n"))
+    return "\n".join(filter(None, paragraphs))
+
+
+@given(st.lists(TEXT, max_size=8))
+def test_documents_are_folded_together_as_one_by_one(texts):
+    fold = {ord(character): folded for character, folded in rules().items() if character != "\n"}
+    assert canonical_documents(texts) == [paragraphs_read_aloud(text, fold) for text in texts]
+
+
+def test_every_code_point_of_a_document_is_folded_by_the_table():
+    fold = {ord(character): folded for character, folded in rules().items() if character != "\n"}
+    texts = [f"中{chr(code)}国 \n{chr(code)}" for code in range(sys.maxunicode + 1)]
+    assert canonical_documents(texts) == [paragraphs_read_aloud(text, fold) for text in texts]
+
+
 def naive_starts(text: str) -> list[bool]:
     """The sentence rule read aloud, a character at a time."""
     starts, ended = [], False
@@ -65,6 +87,14 @@ def test_sentences_of_a_text():
     assert sentences == ["他说：“你好！”", "我说：好……", "真的吗？！", "圆周率是3.14。"]
 
 
+@given(flags=st.lists(st.booleans(), min_size=9, max_size=9))
+def test_what_begins_between_two_pieces_begins_at_the_second(flags):
+    starts, ends = np.array([0, 3, 3, 5]), np.array([2, 4, 4, 8])  # two pieces share the character at 3
+    encoded = Encoded(np.arange(4, dtype=np.int32), starts, ends, np.array([4]))
+    expected = [any(flags[0:1]), any(flags[2:4]), False, any(flags[4:6])]
+    assert encoded.begins(np.array(flags)).tolist() == expected
+
+
 def test_pieces_are_where_they_say(tokenizer, texts):
     canonical_texts = [canonical(text) + " 龘龘𠮷x龘" for text in texts]  # with characters it does not know
     encoded = tokenizer.encode(canonical_texts)
@@ -73,7 +103,7 @@ def test_pieces_are_where_they_say(tokenizer, texts):
     for piece, begin, end in zip(encoded.ids, encoded.starts, ends, strict=True):
         surface = everything[begin:end]
         if piece == UNK:
-            assert not tokenizer._known[code_points(surface)].any()
+            assert tokenizer._unknown[code_points(surface)].all()
         else:
             assert surface.replace(" ", "▁") == tokenizer.pieces[piece]
 
@@ -124,10 +154,11 @@ def test_any_stretch_between_pieces_is_tokenized_as_it_was_in_its_document(token
 
 
 def test_long_texts_are_cut_without_a_trace(tokenizer, texts, monkeypatch):
-    text = canonical("".join(texts[:20]).replace("\n", ""))
+    text = canonical("".join(texts[:100]).replace("\n", ""))
     whole = tokenizer.encode([text]).ids.tolist()
-    monkeypatch.setattr(tokenizer_room, "CHUNK_CHARACTERS", 300)
-    assert len(tokenizer._chunks(text)) > 10
+    monkeypatch.setattr(tokenizer_room, "CHUNK_CHARACTERS", 1200)
+    chunks = tokenizer._chunks(text)
+    assert len(chunks) > 10 and max(map(len, chunks)) <= 1200 and "".join(chunks) == text
     assert tokenizer.encode([text]).ids.tolist() == whole
     assert "".join(tokenizer.parts(text)) == text
 

@@ -1,0 +1,25 @@
+"""The benchmarks that need no more than this machine run, and say what they are to say."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_the_data_benchmark_runs_on_little_text(corpus, tokenizer_folder):
+    command = [sys.executable, "benchmarks/data.py", "--quick", "--text", str(corpus)]
+    command += ["--tokenizer", str(tokenizer_folder)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout.splitlines()[-1])
+    assert figures["mb_per_s_per_core"] > 0 and figures["two_workers_ratio"] > 0
+    stages = figures["profile"]["sentencepiece"]
+    assert {"words", "pieces"} <= set(stages)
+    milliseconds = sum(stage.get("ms_per_mb", 0) for stage in stages.values())
+    assert 0 < milliseconds < 3 * 1000 / figures["mb_per_s_per_core"], "stages are parts of a build"
+    assert figures["webdataset"]["ours, in blocks"]["bytes_per_token"] < 5
+    assert "peers, WordPiece: skipped, there is no --vocab" in done.stdout
