@@ -36,7 +36,8 @@ class Draws:
 def masked(ids, begins, first, paired, draws, config, mask_id, replacements, counts):
     """Positions and inputs of a sample by the README: {position: input}."""
     specials = {0, first + 1, len(ids) - 1} if paired else {0, len(ids) - 1}
-    units, at = {}, {}
+    units: dict[int, list[int]] = {}
+    at: dict[int, int] = {}
     for position in range(len(ids)):
         if position not in specials:
             if config.strategy == "token" or begins[position]:

@@ -8,12 +8,12 @@ import unicodedata
 import numpy as np
 import pytest
 import sentencepiece
-from hypothesis import example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from data_tools.text import tokenizer as tokenizer_room
-from data_tools.text.interface import Encoded
+from data_tools.text.interface import SPECIAL_TOKENS, Encoded
 from data_tools.text.normalization import canonical, canonical_documents, canonical_paragraphs, rules
 from data_tools.text.sentences import CLOSERS, TERMINATORS, code_points, sentence_starts
 from data_tools.text.tokenizer import UNK, Tokenizer
@@ -122,6 +122,7 @@ def test_ids_equal_plain_sentencepiece_and_hugging_face(tokenizer, tokenizer_fol
 @example(text="Q\u0301①\u0301B\u20ddＡ\u0301\u0302")  # marks on what is folded
 @example(text="\u0301\u0600a\0b\u200dc\u3000")  # a mark first; characters that vanish; white space last
 def test_ids_equal_hugging_face_on_any_raw_text(tokenizer, fast, text):
+    assume(not any(token in text for token in SPECIAL_TOKENS))  # spelt out, Hugging Face takes them for themselves
     document = canonical(text).strip()
     expected = tokenizer.encode([document]).ids.tolist() if document else []
     assert fast(text, add_special_tokens=False)["input_ids"] == expected
