@@ -26,7 +26,7 @@ class DecontaminationConfig:
         drop: the whole document, or only the paragraphs that hold evaluation text.
     """
 
-    files: tuple[str, ...] = ()
+    files: list[str] = dataclasses.field(default_factory=list)
     text_field: str = "text,text_a,text_b,sentence,sentence1,sentence2,context,question,content,title"
     ngram: int = 16
     min_ngrams: int = 1

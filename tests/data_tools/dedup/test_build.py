@@ -35,7 +35,7 @@ def copied(texts, tmp_path):
 
 def test_copies_and_evaluation_text_are_left_out(copied, tokenizer_folder, build_config, tmp_path, monkeypatch):
     path, test = copied
-    evaluation = DecontaminationConfig(files=(str(test),), drop="document")
+    evaluation = DecontaminationConfig(files=[str(test)], drop="document")
     dedup = DedupConfig(near=True, paragraphs=True, min_paragraph=40, evaluation=evaluation)
     config = dataclasses.replace(build_config, dedup=dedup)
     manifest = build([path], tokenizer_folder, tmp_path / "one", config, rejects=tmp_path / "rejects.jsonl")
@@ -65,7 +65,7 @@ def _built_by_two(path, tokenizer_folder, output, config):
 
 def test_another_evaluation_text_makes_other_shards(copied, tokenizer_folder, build_config, tmp_path):
     path, test = copied
-    config = dataclasses.replace(build_config, dedup=DedupConfig(evaluation=DecontaminationConfig(files=(str(test),))))
+    config = dataclasses.replace(build_config, dedup=DedupConfig(evaluation=DecontaminationConfig(files=[str(test)])))
     first = build([path], tokenizer_folder, tmp_path / "shards", config)
     assert Manifest.load(tmp_path / "shards").build == first.build
     test.write_text('{"question": "另一个考试的另一道题目，也不可以在训练时看到。"}\n', encoding="utf-8")
