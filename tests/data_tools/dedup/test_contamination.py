@@ -12,7 +12,7 @@ from tests.data_tools.dedup.corpora import grams, outcome, random_text, run, wor
 
 
 def config(files, **options) -> DedupConfig:
-    return DedupConfig(evaluation=DecontaminationConfig(files=tuple(map(str, files)), **options))
+    return DedupConfig(evaluation=DecontaminationConfig(files=list(map(str, files)), **options))
 
 
 @pytest.fixture
