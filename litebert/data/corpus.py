@@ -19,6 +19,7 @@ class Corpus:
 
     Attributes:
         splits: in the order they were given.
+        locations: of their folders, paths made absolute.
         fingerprint: of all folders and their order; that of the folder where there is one.
         tokenizer_fingerprint, vocab_size: which they share.
         seq_length: tokens of a sample, at most.
@@ -34,6 +35,7 @@ class Corpus:
                 raise ValueError(
                     f"{other.location} was made with another tokenizer than {first.location}: build them with one"
                 )
+        self.locations = [s.location if s.remote else str(Path(s.location).absolute()) for s in self.splits]
         fingerprints = [split.fingerprint for split in self.splits]
         together = hashlib.sha256(" ".join(fingerprints).encode()).hexdigest()
         self.fingerprint = together if others else first.fingerprint

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import functools
 import threading
 from collections.abc import Callable
@@ -13,9 +14,10 @@ import torch.distributed as dist
 
 from data_tools.shards.reader import DamagedBlock
 from litebert.data.corpus import Corpus
-from litebert.data.plan import Plan
+from litebert.data.plan import DataConfig, Plan
 
 I64 = npt.NDArray[np.int64]
+_TIMEOUT = datetime.timedelta(minutes=30)
 _POLL = 0.002  # seconds between two looks at whether the others have answered
 
 
@@ -55,6 +57,13 @@ class Quarantine:
                     raise Stopped
             work.wait()
         return blocks[bad.numpy().astype(bool)]
+
+
+def agreement(config: DataConfig) -> object:
+    """A process group for ranks to agree over; None where they need not. Collective."""
+    if config.corrupt == "stop" or dist.get_world_size() == 1:
+        return None
+    return dist.new_group(backend="gloo", timeout=_TIMEOUT)
 
 
 def _sound(corpus: Corpus, folder: int, block: int) -> bool:

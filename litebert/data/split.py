@@ -102,6 +102,11 @@ class Split:
         except ValueError as error:
             raise ValueError(f"{reader.where(own)}: {error}") from error
 
+    def where(self, number: int) -> str:
+        """A block's file, key and offset, for a message."""
+        reader, own = self._place(number)
+        return reader.where(own)
+
     def check(self, number: int) -> None:
         """Reads a block, and raises DamagedBlock if it is not as it was written."""
         reader, own = self._place(number)

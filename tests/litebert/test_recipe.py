@@ -34,7 +34,7 @@ def recipe_file(tmp_path: Path) -> Path:
 
 def test_folders_and_the_launchers_rank_are_read() -> None:
     command = parse_command(["--local_rank=3", "--data=SHARDS", "--run", "RUN", "--data.seed", "4"], "")
-    assert (command.data, command.run, command.recipe.data.seed) == (Path("SHARDS"), Path("RUN"), 4)
+    assert (command.data, command.run, command.recipe.data.seed) == (("SHARDS",), Path("RUN"), 4)
 
 
 def test_the_command_line_beats_the_file_beats_the_preset(recipe_file: Path) -> None:
