@@ -32,7 +32,7 @@ import torch
 import webdataset
 
 from data_tools.samples.columns import Samples
-from data_tools.samples.masks import MaskConfig, Masks
+from data_tools.samples.masks import MaskConfig
 from data_tools.shards import tar
 from data_tools.shards.assembly import ShardConfig, assemble
 from data_tools.shards.manifest import Manifest, Shard, SplitEntry
@@ -113,7 +113,9 @@ def stock(path: Path, split: Split) -> None:
         for number in range(STOCK_SAMPLES):
             block = split.columns(number // BLOCK_SAMPLES, 0)
             one = block.take(np.array([number % BLOCK_SAMPLES]))
-            writer.write({"__key__": f"{number:08d}", **{f"{name}.npy": dumped(getattr(one, name)) for name in COLUMNS}})
+            writer.write(
+                {"__key__": f"{number:08d}", **{f"{name}.npy": dumped(getattr(one, name)) for name in COLUMNS}}
+            )
 
 
 def dumped(array: np.ndarray) -> bytes:
@@ -228,7 +230,9 @@ def verification(folder: Path, steps: int) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=Path, help="where the shards are made, about 300 MB; a temporary one if not said")
+    parser.add_argument(
+        "--folder", type=Path, help="where the shards are made, about 300 MB; a temporary one if not said"
+    )
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--samples", type=int, default=10_000_000)
     options = parser.parse_args()

@@ -60,10 +60,9 @@ def _lines(run: Path, corpus: Corpus, found: Audit) -> list[str]:
         own = found.quarantined[folders == folder] - [0, corpus.sample_begins[folder]]
         blocks = np.searchsorted(split.block_ends, own[:, 1], side="right")
         for block in np.unique(blocks).tolist():
-            steps, samples = own[blocks == block].T
-            lines.append(
-                f"{run}: in quarantine: {split.where(block)}: {len(samples)} samples of steps {_ranges(np.unique(steps))}"
-            )
+            steps = own[blocks == block, 0]
+            said = f"{len(steps)} samples of steps {_ranges(np.unique(steps))}"
+            lines.append(f"{run}: in quarantine: {split.where(block)}: {said}")
     if found.difference:
         return [*lines, f"{run}: NOT as planned: {found.difference}"]
     epochs = ", ".join(

@@ -25,7 +25,9 @@ class ShardReader:
     def where(self, block: int) -> str:
         """A block's file, key and offset, for a message."""
         number = self.shard.name.rpartition("-")[2].removesuffix(".tar")
-        return f"{self.folder.location}/{self.shard.name}, block {number}-{block:05d} at byte {self.shard.offsets[block]}"
+        return (
+            f"{self.folder.location}/{self.shard.name}, block {number}-{block:05d} at byte {self.shard.offsets[block]}"
+        )
 
     def members(self, block: int) -> Mapping[str, memoryview]:
         """The files of a block, by suffix, whole as they were written.

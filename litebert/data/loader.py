@@ -24,7 +24,7 @@ from litebert.data.window import Window
 
 _STEPS_AHEAD = 2
 _WINDOWS_HELD = 2  # of each folder
-_REQUESTS = 8  # at once, to a server
+_REQUESTS, _REQUESTS_AHEAD = 8, 4  # at once, to a server: for the window that is read, and for the next one
 
 
 class Loader:
@@ -62,6 +62,7 @@ class Loader:
             assert world_size == 1 or group is not None
             self._quarantine = Quarantine(self._plan, rank, world_size, group, self._left)
         self._requests: ThreadPoolExecutor | None = None
+        self._requests_ahead: ThreadPoolExecutor | None = None
         held = _WINDOWS_HELD * len(self._plan.corpus.splits)
         self._window = functools.lru_cache(maxsize=held)(self._open_window)
 
@@ -103,12 +104,13 @@ class Loader:
         if not any(split.remote for split in self._plan.corpus.splits):
             yield
             return
-        self._requests = ThreadPoolExecutor(_REQUESTS, "loader-request")
-        try:
-            yield
-        finally:
-            self._requests.shutdown(cancel_futures=True)
-            self._requests = None
+        with ThreadPoolExecutor(_REQUESTS, "loader") as now, ThreadPoolExecutor(_REQUESTS_AHEAD, "loader") as ahead:
+            self._requests, self._requests_ahead = now, ahead
+            try:
+                yield
+            finally:
+                self._requests = self._requests_ahead = None
+                ahead.shutdown(wait=False, cancel_futures=True)
 
     def step(self, number: int) -> Step:
         """This rank's part of a step."""
@@ -147,6 +149,9 @@ class Loader:
         if self._quarantine:
             lost = np.where(np.isin(numbers, self._quarantine.damaged(folder, epoch, window)), sizes, 0)
 
+        if self._requests_ahead and split.remote:
+            self._fetch_ahead(self._requests_ahead, folder, epoch, window + 1)
+
         def read(blocks: Iterable[int]) -> list[Columns]:
             each = functools.partial(split.columns, copy=epoch % split.copies)
             if self._requests and split.remote:
@@ -154,3 +159,11 @@ class Loader:
             return [each(block) for block in blocks]
 
         return Window(numbers, sizes - lost, lost, read)
+
+    def _fetch_ahead(self, requests: ThreadPoolExecutor, folder: int, epoch: int, window: int) -> None:
+        """Has a window's blocks, those that this rank will read, brought to the cache."""
+        if window == self._plan.order(folder, epoch).windows:
+            epoch, window = epoch + 1, 0
+        blocks = self._plan.order(folder, epoch).window_blocks(window)
+        for block in np.array_split(blocks, self._world_size)[self._rank].tolist():
+            requests.submit(self._plan.corpus.splits[folder].check, block)  # what is wrong shows when it is read

@@ -47,8 +47,8 @@ class Quarantine:
         blocks = self._plan.order(folder, epoch).window_blocks(window)
         bad = torch.zeros(len(blocks), dtype=torch.uint8)
         # A rank takes its samples from one stretch of the window; it checks the blocks that it will read.
-        edges = len(blocks) * np.arange(self._world_size + 1) // self._world_size
-        for place in range(edges[self._rank], edges[self._rank + 1]):
+        own = np.array_split(np.arange(len(blocks)), self._world_size)[self._rank]
+        for place in own.tolist():
             bad[place] = not _sound(self._plan.corpus, folder, int(blocks[place]))
         if self._group is not None:
             work = dist.all_reduce(bad, dist.ReduceOp.MAX, group=self._group, async_op=True)

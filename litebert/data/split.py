@@ -118,7 +118,7 @@ class Split:
         if not self.remote:
             yield Path(self.location) / "tokenizer"
             return
-        own = [kind.FILE for kind in KINDS if kind.KIND == self._tokenizer_kind]
+        own = [kind.FILE for kind in KINDS if self._tokenizer_kind == kind.KIND]
         with tempfile.TemporaryDirectory() as folder:
             for name in (*own, "tokenizer.json", "tokenizer_config.json"):
                 (Path(folder) / name).write_bytes(self._files.whole(f"tokenizer/{name}"))

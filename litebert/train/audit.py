@@ -53,7 +53,7 @@ def audit(records: Records, plan: Plan, global_batch: int) -> Audit:
         lost, unknown = _left_out(plan, number, left_out["value"][left_out["step"] == number])
         if unknown and not strange:
             strange = f"step {number}: sample {unknown[0]} is said to be left out, and was not planned for it"
-        expected[number] -= lost.sum()
+        expected[number : number + 1] -= lost.sum()
         planned[number] -= len(lost)
     found = steps[:sound]
     same = (found["value"] == expected) & (found["samples"] == planned)
@@ -97,16 +97,16 @@ def _left_out(plan: Plan, number: int, values: U64) -> tuple[U64, list[int]]:
 
 def _differing(number: int, found: Records, expected: U64, plan: Plan) -> str:
     """What is wrong with a step, as far as two numbers tell."""
-    was, should = found["value"][number], expected[number]
+    was, should = int(found["value"][number]), int(expected[number])
     step = plan.step(number)
     epochs = sorted({(run.folder, run.epoch) for run in step.runs})
     where = ", ".join(f"epoch {epoch} of {plan.corpus.splits[folder].location}" for folder, epoch in epochs)
     said = f"step {number} ({where}): {found['samples'][number]} samples of digest {was:016x}, planned {should:016x}"
     samples, own = _samples(step, plan)
-    if len(other := np.flatnonzero(expected == was)):
+    if len(other := np.flatnonzero(expected == np.uint64(was))):
         return f"{said}: they are those of step {other[0]}"
-    if len(missing := samples[own == should - was]):
+    if len(missing := samples[own == np.uint64((should - was) % 2**64)]):
         return f"{said}: sample {missing[0]} is missing"
-    if len(twice := samples[own == was - should]):
+    if len(twice := samples[own == np.uint64((was - should) % 2**64)]):
         return f"{said}: sample {twice[0]} is there twice"
     return said

@@ -27,7 +27,9 @@ def test_an_entry_is_fetched_once_whoever_asks(tmp_path: Path) -> None:
 
     found: list[bytes] = []
     caches = [Cache(tmp_path, 1000) for _ in range(8)]  # as in eight processes: nothing but the folder is shared
-    readers = [threading.Thread(target=lambda cache=cache: found.append(cache.read("x", fetch, 2, 5))) for cache in caches]
+    readers = [
+        threading.Thread(target=lambda cache=cache: found.append(cache.read("x", fetch, 2, 5))) for cache in caches
+    ]
     for reader in readers:
         reader.start()
     for reader in readers:
@@ -64,7 +66,9 @@ def test_a_size_that_a_kill_left_wrong_is_counted_anew(tmp_path: Path) -> None:
 
 
 def test_what_is_larger_than_the_cache_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"http://x: its 0.0 MB are too many for a cache of 0.0 MB: raise data.cache_gb"):
+    with pytest.raises(
+        ValueError, match=r"http://x: its 0.0 MB are too many for a cache of 0.0 MB: raise data.cache_gb"
+    ):
         Cache(tmp_path, 1000).read("http://x", lambda: bytes(2000))
 
 
