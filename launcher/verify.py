@@ -39,11 +39,13 @@ def verify(run: Path, data: list[str]) -> tuple[list[str], bool]:
     if not record.is_file() or not (run / FILE).is_file():
         raise ValueError(f"{run}: not a run with a ledger (run.json and {FILE}); give the folder given as --run")
     content = json.loads(record.read_text())
+    if not (data := data or content.get("data", [])):
+        raise ValueError(f"{record} does not say where its data lie: give them as --data SHARDS")
     config = Recipe.from_dict(content["recipe"]).data
     cache = Cache(Path(config.cache).expanduser(), int(config.cache_gb * 1e9))
-    corpus = Corpus.opened(data or content["data"], "train", cache)
+    corpus = Corpus.opened(data, "train", cache)
     if corpus.fingerprint != content["fingerprints"]["data"]:
-        raise ValueError(f"{run} was trained on other data than {', '.join(data or content['data'])}: give its own")
+        raise ValueError(f"{run} was trained on other data than {', '.join(data)}: give its own")
     records, torn = read(run / FILE)
     found = audit(records, Plan(corpus, config), config.global_batch)
     lines = [f"{run}: {torn} bytes of a record that was cut off are left aside"] if torn else []

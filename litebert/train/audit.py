@@ -49,8 +49,12 @@ def audit(records: Records, plan: Plan, global_batch: int) -> Audit:
     expected = planned_digests(plan, sound)
     planned = np.full(sound, global_batch, np.int64)
     strange = ""
-    for number in np.unique(left_out["step"][left_out["step"] < sound]).tolist():
-        lost, unknown = _left_out(plan, number, left_out["value"][left_out["step"] == number])
+    left_out = left_out[np.argsort(left_out["step"], kind="stable")]
+    of_steps, begins = np.unique(left_out["step"], return_index=True)
+    for number, values in zip(of_steps.tolist(), np.split(left_out["value"], begins[1:]), strict=False):
+        if number >= sound:
+            break
+        lost, unknown = _left_out(plan, number, values)
         if unknown and not strange:
             strange = f"step {number}: sample {unknown[0]} is said to be left out, and was not planned for it"
         expected[number : number + 1] -= lost.sum()

@@ -4,12 +4,15 @@ import itertools
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from data_tools.shards.keyed_rng import key_of, permutation
 from data_tools.text.tokenizer import MASK
+from litebert.data.batch import Counts
 from litebert.data.loader import Loader
 from litebert.data.order import Order
-from litebert.data.plan import DataConfig, Plan
+from litebert.data.plan import DataConfig, Plan, StepPlan
 from litebert.data.split import Split
 
 SIZES = [50] * 9 + [13, 50, 50, 7]
@@ -93,6 +96,28 @@ def test_cuts_cover_the_batch_evenly_within_the_budget(train, global_batch, micr
         assert tokens.max() <= micro_tokens
         if global_batch > 7:
             assert tokens.max() - tokens.min() <= 2 * step.lengths.max()
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    lengths=st.lists(st.integers(4, 64), min_size=1, max_size=80),
+    world_size=st.integers(1, 9),
+    micro_tokens=st.integers(128, 700),
+)
+def test_cuts_of_any_lengths_are_whole_even_and_within_the_budget(train, lengths, world_size, micro_tokens):
+    counts = Counts(tokens=sum(lengths), samples=len(lengths), masked=0, pairs=0)
+    step = StepPlan(0, [], np.array(lengths), counts, np.empty(0, np.int64))
+    plan = Plan(train, DataConfig(len(lengths), micro_tokens))
+    try:
+        cuts = plan.cuts(step, world_size)
+    except ValueError:
+        # Refused only where so many parts cannot all have a sample.
+        parts = world_size * -(-sum(lengths) // (world_size * (micro_tokens - max(lengths))))
+        assert len(lengths) < parts
+        return
+    tokens = [[sum(lengths[begin:end]) for begin, end in itertools.pairwise(rank)] for rank in cuts.tolist()]
+    assert cuts[0, 0] == 0 and cuts[-1, -1] == len(lengths) and (cuts[1:, 0] == cuts[:-1, -1]).all()
+    assert (np.diff(cuts) > 0).all() and max(map(max, tokens)) <= micro_tokens
 
 
 def flat(batch):
