@@ -30,7 +30,8 @@ _REQUESTS, _REQUESTS_AHEAD = 8, 4  # at once, to a server: for the window that i
 class Loader:
     """Iterates over a rank's steps ``start`` to ``stop``.
 
-    Raises what reading raised where the step is asked for: ValueError that names file, block and place.
+    In memory are two steps ahead, and of two windows of each folder what this rank has read of them. Raises what
+    reading raised where the step is asked for: ValueError that names file, block and place.
     """
 
     def __init__(

@@ -33,8 +33,8 @@ class DataConfig:
         micro_tokens: tokens a rank processes at once, at most.
         seed: of the order.
         mixture: the shares of several --data folders in a batch, by the step from which they hold:
-            {0: [1, 0], 9000: [0, 1]} is the first folder for 9000 steps, then the second. Empty: each folder's
-            share is its number of samples.
+            {0: [1, 0], 9000: [0, 1]} is the first folder for 9000 steps, then the second. They need not add up to 1,
+            and are kept to 1/65536. Each folder has its own epochs. Empty: its share is its number of samples.
         corrupt: at a block that is damaged, stop, or quarantine it: train without its samples, which the ledger
             lists.
         cache: folder that keeps what is read from a --data URL.
