@@ -84,11 +84,9 @@ def make(folder: Path, samples: Samples, shards: int) -> None:
     for number in range(1, shards):
         (folder / f"train-{number:05d}.tar").hardlink_to(folder / "train-00000.tar")
     columns = {
-        "lengths": np.tile(made.lengths, shards),
-        "counts": np.tile(made.counts, shards),
-        "paired": np.tile(made.paired, shards),
+        **{name: np.tile(column, shards) for name, column in made.columns.items()},
         "keys": np.random.default_rng(1).integers(0, 2**64, shards * len(samples), np.uint64),
-        "unigram": made.unigram,
+        "unigram": np.bincount(samples.ids, minlength=VOCABULARY),
     }
     for name, column in columns.items():
         np.save(folder / f"train.{name}.npy", column)
@@ -99,12 +97,14 @@ def make(folder: Path, samples: Samples, shards: int) -> None:
         samples=shards * len(samples),
         tokens=shards * made.shard.tokens,
         pairs=shards * len(samples),
-        masked=[int(made.counts.sum()) * shards],
+        masked=[int(made.columns["counts"].sum()) * shards],
         shards=each,
         index={name: tar.sha256(folder / f"train.{name}.npy") for name in columns},
+        sources={},
+        fairness={},
     )
     config_of = {"pairs": {"seq_length": 128}}
-    Manifest("", "", VOCABULARY, "", "", config_of, 1, {}, {"train": entry}).save(folder)
+    Manifest("", "", VOCABULARY, "", "", config_of, 1, {}, {"train": entry}, []).save(folder)
 
 
 def stock(path: Path, split: Split) -> None:

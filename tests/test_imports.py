@@ -69,7 +69,8 @@ def test_data_tools_runs_without_torch() -> None:
 
 def test_every_library_that_is_imported_is_declared() -> None:
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
-    declared = {Requirement(line).name.lower() for line in project["dependencies"]}
+    lines = [*project["dependencies"], *project["optional-dependencies"]["data"]]
+    declared = {Requirement(line).name.lower() for line in lines}
     distributions = packages_distributions()
     used = {name.split(".")[0] for path in FILES for _, name in imports(path)}
     libraries = used - set(ROOMS) - set(SCRIPTS) - sys.stdlib_module_names

@@ -9,6 +9,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
 
@@ -61,22 +62,42 @@ def find_files(inputs: Sequence[str | Path]) -> list[File]:
     return [File(url) for url in found]
 
 
-def fingerprint(files: Iterable[File]) -> str:
-    """SHA-256 over the names and contents of the files, in order, in hex: what a result depends on, wherever they lie.
+@dataclasses.dataclass(frozen=True, slots=True)
+class Found:
+    """A file, with its size in bytes and the SHA-256 of its content. One that cannot be opened counts as a content of
+    its own; its reader says what is wrong."""
 
-    A file that cannot be opened counts as that; its reader says what is wrong.
-    """
+    file: File
+    bytes: int
+    sha256: str
+
+
+def inspect(files: Sequence[File], threads: int = 1) -> list[Found]:
+    """Every file with its size and hash, read by several threads at once."""
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(_inspected, files))
+
+
+def _inspected(file: File) -> Found:
+    content = hashlib.sha256()
+    size = 0
+    try:
+        with file.open() as stream:
+            while chunk := stream.read(1 << 20):
+                content.update(chunk)
+                size += len(chunk)
+    except OSError:
+        return Found(file, 0, hashlib.sha256(b"unreadable").hexdigest())
+    return Found(file, size, content.hexdigest())
+
+
+def fingerprint(files: Iterable[Found]) -> str:
+    """SHA-256 over the names and contents of the files, in order, in hex: what a result depends on, wherever they
+    lie."""
     digest = hashlib.sha256()
-    for file in files:
-        content = hashlib.sha256()
-        try:
-            with file.open() as stream:
-                while chunk := stream.read(1 << 20):
-                    content.update(chunk)
-        except OSError:
-            content.update(b"unreadable")
-        digest.update(content.digest())
-        digest.update(file.name.encode())
+    for found in files:
+        digest.update(bytes.fromhex(found.sha256))
+        digest.update(found.file.name.encode())
     return digest.hexdigest()
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 _GRAM = 8
+_COMPARED_GRAMS = 1 << 22  # in memory at a time
 _MULTIPLIERS = tuple(np.uint64(prime) for prime in (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9))
 
 
@@ -82,13 +83,25 @@ def repeated_lines(text: str) -> float:
 
 
 def repeated_grams(codes: npt.NDArray[np.uint32]) -> float:
-    """Share of the runs of 8 characters, by a hash, that were there before.
+    """Share of the runs of 8 characters, by a hash, that were there before; in a giant, of those with every k-th hash.
 
     Args:
         codes: code points, uint32 [characters].
     """
-    if len(codes) < 2 * _GRAM:
+    count = len(codes) - _GRAM + 1
+    if count <= _GRAM:
         return 0.0
+    every = np.uint64(-(-count // _COMPARED_GRAMS))
+    blocks = []
+    for begin in range(0, count, _COMPARED_GRAMS):
+        hashes = _gram_hashes(codes[begin : begin + _COMPARED_GRAMS + _GRAM - 1])
+        blocks.append(hashes if every == 1 else hashes[hashes % every == 0])
+    hashes = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+    hashes.sort()
+    return float(np.count_nonzero(hashes[1:] == hashes[:-1])) / max(len(hashes), 1)
+
+
+def _gram_hashes(codes: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint64]:
     hashes = codes.astype(np.uint64)
     span = 1
     for multiplier in _MULTIPLIERS:
@@ -96,5 +109,4 @@ def repeated_grams(codes: npt.NDArray[np.uint32]) -> float:
         hashes = hashes[:-span] * multiplier + hashes[span:]
         hashes ^= hashes >> np.uint64(29)
         span *= 2
-    hashes.sort()
-    return float(np.count_nonzero(hashes[1:] == hashes[:-1])) / len(hashes)
+    return hashes

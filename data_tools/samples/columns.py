@@ -31,6 +31,7 @@ class Samples:
         order: int8 [samples], 0 where A and B stand as in the document, 1 where they are swapped, -1 for no pair.
         documents: uint64 [samples], key of the document.
         numbers: uint32 [samples], place among the document's samples.
+        sources: uint16 [samples], number of the source; if not given, 0 for all.
     """
 
     ids: npt.NDArray[np.int32]
@@ -40,6 +41,11 @@ class Samples:
     order: npt.NDArray[np.int8]
     documents: npt.NDArray[np.uint64]
     numbers: npt.NDArray[np.uint32]
+    sources: npt.NDArray[np.uint16] = dataclasses.field(default_factory=lambda: np.zeros(0, np.uint16))
+
+    def __post_init__(self) -> None:
+        if not len(self.sources):
+            object.__setattr__(self, "sources", np.zeros(len(self.lengths), np.uint16))
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -51,7 +57,7 @@ class Samples:
         tokens = ranges(ends[index] - lengths, lengths)
         return Samples(
             self.ids[tokens], self.words[tokens], lengths, self.first[index], self.order[index],
-            self.documents[index], self.numbers[index],
+            self.documents[index], self.numbers[index], self.sources[index],
         )  # fmt: skip
 
 

@@ -1,69 +1,41 @@
-"""Documents become samples: the clean, canonical text, its sentences, words and ids, and the stretches of them."""
+"""Documents become samples: their sentences, words and ids, and the stretches of them."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
-from data_tools.documents.clean import CleanConfig, clean
-from data_tools.documents.document import Document
-from data_tools.documents.filters import FilterConfig, rejection
-from data_tools.samples.columns import Samples
+from data_tools.samples.columns import I64, Samples
 from data_tools.samples.pairs import PairConfig, pair
 from data_tools.shards.keyed_rng import key_of
 from data_tools.text.interface import TextTokenizer
+from data_tools.text.pieces import pieces
 from data_tools.text.sentences import code_points, sentence_starts
 from data_tools.text.words import word_starts
 
 SPLITS = ("train", "heldout")
+_BATCH_CHARACTERS = 1 << 20  # what is in memory as arrays at a time: some 100 bytes a character
+_PIECE_CHARACTERS = 1 << 17  # of one document: the pieces of a giant are cut into samples side by side
 
 
-@dataclasses.dataclass
-class Prepared:
-    """What a batch of documents became.
+@dataclasses.dataclass(frozen=True, slots=True)
+class Text:
+    """A document to make samples of.
 
     Attributes:
-        samples: by split.
-        documents: kept, by split.
-        characters: of the canonical text that was kept, by split.
-        rejected: documents by reason.
-        rejects: the documents themselves, each with its reason.
+        text: canonical, paragraphs apart by line feeds.
+        key: tells its draws from those of all others.
+        source: number of its source.
+        place: its number in the corpus, or the part of it that is at work.
     """
 
-    samples: dict[str, Samples] = dataclasses.field(default_factory=dict)
-    documents: Counter[str] = dataclasses.field(default_factory=Counter)
-    characters: Counter[str] = dataclasses.field(default_factory=Counter)
-    rejected: Counter[str] = dataclasses.field(default_factory=Counter)
-    rejects: list[tuple[Document, str]] = dataclasses.field(default_factory=list)
-
-
-def prepare(
-    documents: Sequence[Document],
-    tokenizer: TextTokenizer,
-    cleaning: CleanConfig,
-    filters: FilterConfig,
-    pairs: PairConfig,
-    heldout_share: float,
-    seed: int,
-) -> Prepared:
-    """Clean and filter a batch of documents, split it by document, and make its samples."""
-    prepared = Prepared()
-    texts: dict[str, list[str]] = {split: [] for split in SPLITS}
-    for document in documents:
-        text = tokenizer.canonical_paragraphs(clean(document.text, cleaning))
-        if reason := rejection(text, code_points(text), filters):
-            prepared.rejected[reason] += 1
-            prepared.rejects.append((document, reason))
-            continue
-        split = split_of(text, heldout_share, seed)
-        texts[split].append(text)
-        prepared.documents[split] += 1
-        prepared.characters[split] += len(text)
-    prepared.samples = {split: _samples(kept, tokenizer, pairs, seed) for split, kept in texts.items() if kept}
-    return prepared
+    text: str
+    key: int
+    source: int
+    place: int
 
 
 def split_of(text: str, heldout_share: float, seed: int) -> str:
@@ -71,18 +43,57 @@ def split_of(text: str, heldout_share: float, seed: int) -> str:
     return "heldout" if key_of(seed, "split", text) < heldout_share * 2**64 else "train"
 
 
-def _samples(texts: Sequence[str], tokenizer: TextTokenizer, pairs: PairConfig, seed: int) -> Samples:
+def samples_of(
+    texts: Sequence[Text], tokenizer: TextTokenizer, pairs: PairConfig, seed: int
+) -> Iterator[tuple[Samples, I64]]:
+    """The samples of documents, and the place of the document of each: a batch of a million characters at a time.
+
+    A document of more than 131072 characters becomes several, cut at ends of paragraphs, so that memory is bounded.
+    """
+    for batch in _batches(texts):
+        samples, places = _batch(batch, tokenizer, pairs, seed)
+        if len(samples):
+            yield samples, places
+
+
+def _batches(texts: Sequence[Text]) -> Iterator[list[Text]]:
+    batch: list[Text] = []
+    characters = 0
+    for text in texts:
+        for number, piece in enumerate(pieces(text.text, _PIECE_CHARACTERS)):
+            key = key_of(text.key, number) if number else text.key
+            batch.append(dataclasses.replace(text, text=piece, key=key))
+            characters += len(piece)
+            if characters >= _BATCH_CHARACTERS:
+                yield batch
+                batch, characters = [], 0
+    if batch:
+        yield batch
+
+
+def _batch(texts: Sequence[Text], tokenizer: TextTokenizer, pairs: PairConfig, seed: int) -> tuple[Samples, I64]:
     parts: list[str] = []
     keys: list[int] = []
+    counts: list[int] = []
     for text in texts:
-        of_text = tokenizer.parts(text.replace("\n", " "))
+        of_text = tokenizer.parts(text.text.replace("\n", " "))
         parts += of_text
-        keys += [key_of(text, number) for number in range(len(of_text))]
+        keys += [key_of(text.key, number) if number else text.key for number in range(len(of_text))]
+        counts.append(len(of_text))
     encoded = tokenizer.encode(parts)
-    sentences = encoded.begins(sentence_starts(code_points("".join(texts))))
+    sentences = encoded.begins(sentence_starts(code_points("".join(text.text for text in texts))))
     words = encoded.begins(word_starts(parts))
     written = encoded.lengths > 0  # a part of nothing but accents has no ids
     lengths, documents = encoded.lengths[written], np.array(keys, np.uint64)[written]
     part_begins = np.cumsum(lengths) - lengths
     sentences[part_begins] = words[part_begins] = True
-    return pair(encoded.ids, lengths, sentences, words, documents, pairs, tokenizer.vocabulary, seed)
+    samples = pair(encoded.ids, lengths, sentences, words, documents, pairs, tokenizer.vocabulary, seed)
+    text_of = np.repeat(np.arange(len(texts)), counts)[written][_index(documents, samples.documents)]
+    sources = np.array([text.source for text in texts], np.uint16)[text_of]
+    return dataclasses.replace(samples, sources=sources), np.array([text.place for text in texts], np.int64)[text_of]
+
+
+def _index(keys: npt.NDArray[np.uint64], wanted: npt.NDArray[np.uint64]) -> I64:
+    """Where each wanted key stands among the keys, which are all different."""
+    order = np.argsort(keys)
+    return order[np.searchsorted(keys, wanted, sorter=order)]

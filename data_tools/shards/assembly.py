@@ -53,19 +53,13 @@ class Assembled:
 
     Attributes:
         shard: its manifest entry.
-        lengths: uint16 [samples].
-        counts: uint16 [copies, samples], masked tokens.
-        paired: bool [samples], whether there is a segment B.
-        keys: uint64 [samples], by which a ledger knows them.
-        unigram: int64 [vocabulary], how often each id occurs as text.
+        columns: by name, with a last axis [samples]: ``lengths`` uint16; ``counts`` uint16 [copies, samples], masked
+            tokens; ``paired`` bool, whether there is a segment B; ``keys`` uint64, by which a ledger
+            knows them; ``sources`` uint16.
     """
 
     shard: Shard
-    lengths: npt.NDArray[np.uint16]
-    counts: npt.NDArray[np.uint16]
-    paired: npt.NDArray[np.bool_]
-    keys: npt.NDArray[np.uint64]
-    unigram: npt.NDArray[np.int64]
+    columns: dict[str, npt.NDArray]
 
 
 def assemble(
@@ -91,8 +85,6 @@ def assemble(
     with path.open("rb") as stream:
         for begin, end in itertools.pairwise(offsets):
             checksums.append(zlib.crc32(stream.read(end - begin)))
-    unigram = np.bincount(samples.ids, minlength=vocabulary.size).astype(np.int64)
-    unigram[[vocabulary.pad, vocabulary.cls, vocabulary.sep, vocabulary.mask]] = 0
     shard = Shard(
         name=path.name,
         bytes=path.stat().st_size,
@@ -102,11 +94,11 @@ def assemble(
         offsets=offsets,
         checksums=checksums,
     )
-    return Assembled(
-        shard,
-        samples.lengths.astype(np.uint16),
-        np.concatenate(counts, axis=1).astype(np.uint16),
-        samples.order != NO_PAIR,
-        sample_keys(samples.documents, samples.numbers),
-        unigram,
-    )
+    columns = {
+        "lengths": samples.lengths.astype(np.uint16),
+        "counts": np.concatenate(counts, axis=1).astype(np.uint16),
+        "paired": samples.order != NO_PAIR,
+        "keys": sample_keys(samples.documents, samples.numbers),
+        "sources": samples.sources,
+    }
+    return Assembled(shard, columns)

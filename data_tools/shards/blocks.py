@@ -56,6 +56,7 @@ def encode(samples: Samples, copies: Sequence[Masks], vocab_size: int) -> dict[s
         "words": np.packbits(samples.words),
         "document": samples.documents,
         "number": samples.numbers,
+        "source": samples.sources,
     }
     for copy, masks in enumerate(copies):
         members[f"positions.{copy}"] = masks.positions.astype(np.uint16)
@@ -75,6 +76,7 @@ def decode(members: Mapping[str, memoryview], copy: int) -> Block:
         order=column(members, "order"),
         documents=column(members, "document"),
         numbers=column(members, "number"),
+        sources=column(members, "source"),
     )
     masks = Masks(
         positions=column(members, f"positions.{copy}").astype(np.int64),

@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-FORMAT = 1
+FORMAT = 2
 FILE = "manifest.json"
 
 
@@ -37,7 +37,18 @@ class Shard:
 
 @dataclasses.dataclass(frozen=True)
 class SplitEntry:
-    """One split: its totals, its shards, and the SHA-256 of its index files by name."""
+    """One split.
+
+    Attributes:
+        documents: that are in it, each counted once.
+        characters: of them, canonical.
+        samples, tokens, pairs: totals, repetitions included.
+        masked: tokens, by copy.
+        shards: its tars.
+        index: SHA-256 of its index files, by name.
+        sources: documents, characters and samples of each source.
+        fairness: how far windows of consecutive samples are from the corpus (``samples.fairness``).
+    """
 
     documents: int
     characters: int
@@ -47,6 +58,8 @@ class SplitEntry:
     masked: list[int]
     shards: list[Shard]
     index: dict[str, str]
+    sources: dict[str, dict[str, int]]
+    fairness: dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +76,7 @@ class Manifest:
         documents_read: documents in, and files and records that hold none; kept and rejected ones add up to it.
         rejected: of them, by reason.
         splits: by name.
+        sources: names, at the numbers that samples have.
         tokenizer_kind: what the tokenizer is, ``sentencepiece`` or ``wordpiece``.
         broken_bytes: found in all of them, replaced or rejected.
         format: version of this format.
@@ -77,6 +91,7 @@ class Manifest:
     documents_read: int
     rejected: dict[str, int]
     splits: dict[str, SplitEntry]
+    sources: list[str]
     tokenizer_kind: str = "sentencepiece"
     broken_bytes: int = 0
     format: int = FORMAT

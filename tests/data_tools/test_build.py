@@ -46,7 +46,7 @@ def all_blocks(folder, split):
 
 
 def test_one_and_two_workers_give_the_same_bytes(shards, corpus, tokenizer_folder, build_config, tmp_path, monkeypatch):
-    monkeypatch.setattr("data_tools.build._BATCH_CHARACTERS", 20_000)  # several batches, cut elsewhere
+    monkeypatch.setattr("data_tools.build.PART_CHARACTERS", 20_000)  # several batches, cut elsewhere
     build([corpus], tokenizer_folder, tmp_path / "two", build_config, workers=2)
     assert contents(tmp_path / "two") == contents(shards)
 

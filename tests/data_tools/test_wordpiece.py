@@ -240,7 +240,7 @@ def wordpiece_shards(corpus, wordpiece_folder, build_config, tmp_path_factory) -
 def test_one_and_two_workers_give_the_same_bytes(
     wordpiece_shards, corpus, wordpiece_folder, build_config, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("data_tools.build._BATCH_CHARACTERS", 20_000)
+    monkeypatch.setattr("data_tools.build.PART_CHARACTERS", 20_000)
     build([corpus], wordpiece_folder, tmp_path / "two", build_config, workers=2)
     for path in wordpiece_shards.rglob("*"):
         if path.is_file():

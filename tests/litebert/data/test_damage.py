@@ -22,7 +22,8 @@ from litebert.data.plan import DataConfig, Plan
 from litebert.data.split import Split
 from tests.server import served
 
-MEMBERS = ("ids", "lengths", "first", "order", "words", "document", "number", "positions.0", "inputs.0", "counts.0")
+SAMPLES = ("ids", "lengths", "first", "order", "words", "document", "number", "source")
+MEMBERS = (*SAMPLES, "positions.0", "inputs.0", "counts.0")
 CONFIG = DataConfig(global_batch=40, micro_tokens=512)
 
 

@@ -1,0 +1,33 @@
+#!/bin/bash
+# Text to shards on a Slurm cluster, by the same recipe as on one machine:
+#
+#   sbatch slurm/prepare.sh --config data_tools/recipes/pretrain.yaml --input FILE... --tokenizer TOKENIZER --output SHARDS
+#
+# What follows the script's name is what `python -m data_tools build` takes. This job only waits: it submits each stage as
+# a job array, and the next one when that is done. Killed, requeued or out of time, the same command goes on where it was.
+# Input, output and this repository must have the same paths on all nodes. It also runs without sbatch, on a login node.
+#
+#SBATCH --job-name=litebert-prepare
+#SBATCH --ntasks=1 --cpus-per-task=1 --mem=2G
+#SBATCH --time=7-00:00:00
+#SBATCH --requeue
+#SBATCH --output=prepare-%j.log
+set -euo pipefail
+
+# Settings, or from the environment: TASKS=200 PARTITION=cpu sbatch slurm/prepare.sh ...
+TASKS=${TASKS:-16}                  # of each job array; each takes one core
+PARTITION=${PARTITION:-main}        # for the arrays
+TIME=${TIME:-24:00:00}              # limit of one task
+MEMORY_GB=${MEMORY_GB:-2}           # of one task
+QOS=${QOS:-}                        # empty: the cluster's default
+ACCOUNT=${ACCOUNT:-}                # empty: yours
+
+# sbatch runs a copy of this file from elsewhere, and says where the job was submitted.
+REPOSITORY=${REPOSITORY:-$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)}
+[[ -d $REPOSITORY/data_tools ]] || REPOSITORY=${SLURM_SUBMIT_DIR:-$PWD}
+[[ -d $REPOSITORY/data_tools ]] || { echo "prepare.sh: submit from the repository, or set REPOSITORY" >&2; exit 2; }
+PYTHON=${PYTHON:-$REPOSITORY/.venv/bin/python}
+
+export PYTHONPATH=$REPOSITORY${PYTHONPATH:+:$PYTHONPATH}
+exec "$PYTHON" -m data_tools build --executor slurm --tasks "$TASKS" --slurm.partition "$PARTITION" \
+    --slurm.time "$TIME" --slurm.memory_gb "$MEMORY_GB" --slurm.qos "$QOS" --slurm.account "$ACCOUNT" "$@"
