@@ -25,7 +25,7 @@ from data_tools.stages.totals import Totals
 from data_tools.work import Work, synchronize
 
 _OUTPUT = "output"
-_INDEX = ("lengths", "counts", "paired", "sources")
+_INDEX = ("lengths", "counts", "paired", "keys", "sources")
 
 
 def publish(work: Work, assembling: Assembling, described: dict[str, Any], output: Path) -> Manifest:

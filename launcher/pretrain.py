@@ -13,8 +13,10 @@ import time
 from pathlib import Path
 from typing import NoReturn
 
+from data_tools.shards.cache import Cache
+from litebert.data.corpus import Corpus
 from litebert.data.loader import Loader
-from litebert.data.split import Split
+from litebert.data.quarantine import agreement
 from litebert.objectives import PretrainingObjective
 from litebert.recipe import Command, Recipe, parse_command
 from litebert.train.ds_config import read_ds_config, stage_of
@@ -38,10 +40,11 @@ def pretrain(command: Command, world: World, stop: StopRequest) -> int:
     """
     recipe = command.recipe
     ds_config = read_ds_config(Path(recipe.train.ds_config), recipe.train.precision)
-    split = Split(command.data, "train")
-    recipe.check_data(split.seq_length, split.pairs)
-    fingerprints = {"data": split.fingerprint, "tokenizer": split.tokenizer_fingerprint}
-    folder = RunFolder(command.run, fingerprints, recipe)
+    cache = Cache(Path(recipe.data.cache).expanduser(), int(recipe.data.cache_gb * 1e9))
+    corpus = Corpus.opened(command.data, "train", cache)
+    recipe.check_data(corpus.seq_length, corpus.pairs)
+    fingerprints = {"data": corpus.fingerprint, "tokenizer": corpus.tokenizer_fingerprint}
+    folder = RunFolder(command.run, fingerprints, recipe, corpus.locations)
     folder.check()
     with folder.held() if world.leads else contextlib.nullcontext():
         checkpoint = folder.resume(world)
@@ -51,26 +54,28 @@ def pretrain(command: Command, world: World, stop: StopRequest) -> int:
                 folder.finish()
                 print(f"{folder.path}: all {start} steps are done")
             return DONE
-        loader = Loader(split, recipe.data, world.rank, world.size, start, recipe.train.steps)
-        model = initial_model(recipe, split)
+        group = agreement(recipe.data)
+        loader = Loader(corpus, recipe.data, world.rank, world.size, start, recipe.train.steps, group)
+        model = initial_model(recipe, corpus)
         objective = PretrainingObjective(model, recipe.objective)
         if world.leads:
-            folder.prepare(command.data / "tokenizer")
-            print(summary(recipe, split, model.parameter_count(), stage_of(ds_config), world), flush=True)
+            with corpus.splits[0].tokenizer() as tokenizer:
+                folder.prepare(tokenizer)
+            print(summary(recipe, corpus, model.parameter_count(), stage_of(ds_config), world), flush=True)
         engine = Engine(objective, recipe.optimizer, recipe.train.precision, ds_config, world, checkpoint)
         return Training(engine, folder, checkpoint).run(loader, stop)
 
 
-def summary(recipe: Recipe, split: Split, parameters: int, stage: int, world: World) -> str:
+def summary(recipe: Recipe, corpus: Corpus, parameters: int, stage: int, world: World) -> str:
     """What the numbers of the recipe come to, in four lines."""
-    batch, steps, length = recipe.data.global_batch, recipe.train.steps, split.tokens / split.samples
+    batch, steps, length = recipe.data.global_batch, recipe.train.steps, corpus.tokens / corpus.samples
     tokens = batch * length
-    epochs = steps * batch / split.samples
+    epochs = steps * batch / corpus.samples
     micro = f"micro-batches of at most {recipe.data.micro_tokens:,}"
     return "\n".join(
         [
-            f"model  {parameters:,} parameters, vocabulary {split.vocab_size:,}",
-            f"data   {split.samples:,} samples of {length:.0f} tokens, {split.seq_length} at most",
+            f"model  {parameters:,} parameters, vocabulary {corpus.vocab_size:,}",
+            f"data   {corpus.samples:,} samples of {length:.0f} tokens, {corpus.seq_length} at most",
             f"batch  {batch:,} samples = {tokens:,.0f} tokens a step / {world.size} ranks, in {micro}",
             f"run    {steps:,} steps = {steps * tokens:,.0f} tokens, {epochs:.2f} epochs; "
             f"{recipe.train.precision}, ZeRO {stage}, {world.device.type}",

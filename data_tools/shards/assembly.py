@@ -14,6 +14,7 @@ from data_tools.samples.columns import Samples
 from data_tools.samples.masks import MaskConfig, mask
 from data_tools.samples.pairs import NO_PAIR
 from data_tools.shards import blocks, tar
+from data_tools.shards.keys import sample_keys
 from data_tools.shards.manifest import Shard
 from data_tools.text.interface import Vocabulary
 
@@ -53,7 +54,8 @@ class Assembled:
     Attributes:
         shard: its manifest entry.
         columns: by name, with a last axis [samples]: ``lengths`` uint16; ``counts`` uint16 [copies, samples], masked
-            tokens; ``paired`` bool, whether there is a segment B; ``sources`` uint16.
+            tokens; ``paired`` bool, whether there is a segment B; ``keys`` uint64, by which a ledger
+            knows them; ``sources`` uint16.
     """
 
     shard: Shard
@@ -101,6 +103,7 @@ def assemble(
         "lengths": samples.lengths.astype(np.uint16),
         "counts": np.stack([copy.counts for copy in copies]).astype(np.uint16),
         "paired": samples.order != NO_PAIR,
+        "keys": sample_keys(samples.documents, samples.numbers),
         "sources": samples.sources,
     }
     return Assembled(shard, columns)

@@ -12,7 +12,7 @@ from data_tools.shards.keyed_rng import key_of
 from litebert.data.batch import Step
 from litebert.train.checkpoint import Checkpoint, publish
 from litebert.train.engine import Engine
-from litebert.train.ledger import Ledger
+from litebert.train.ledger import FILE, Ledger
 from litebert.train.metrics import Metrics
 from litebert.train.run import RunFolder
 from litebert.train.schedule import lr_factor
@@ -40,7 +40,7 @@ class Training:
         begun = self.resumed.info if self.resumed else {}
         path, world = self.folder.path, self.engine.world
         start = self.resumed.step if self.resumed else 0
-        self._ledger = Ledger(path / "ledger.jsonl", begun.get("ledger")) if world.leads else None
+        self._ledger = Ledger(path / FILE, begun.get("ledger"), world.leads, world.total)
         self._metrics = Metrics(path, world, start, self.folder.recipe.train.steps, begun.get("metrics"))
 
     def run(self, steps: Iterable[Step], stop: StopRequest) -> int:
@@ -87,16 +87,16 @@ class Training:
         totals["grad_norm"] = self.engine.update(lr) / world.size
         self._metrics.add(totals, step.counts.tokens)
         self._metrics.tick()
-        if self._ledger:
-            self._ledger.append(step.number, step.epoch, step.digest)
+        self._ledger.append(step)
 
     def _save(self, done: int) -> None:
         """Publishes a checkpoint; all ranks wait until it is there."""
         begun = time.monotonic()
         metrics = self._metrics.begun()
         tensors, updates = self.engine.state()
-        if self._ledger:
-            progress = {"updates": updates, "ledger": self._ledger.commit(), "metrics": metrics}
+        ledger = self._ledger.commit()
+        if self.engine.world.leads:
+            progress = {"updates": updates, "ledger": ledger, "metrics": metrics}
             info = self.folder.record | progress
             checkpoint = publish(self.folder.path, done, tensors, info, self.folder.recipe.train.keep_checkpoints)
             size = sum(file["bytes"] for file in checkpoint.info["files"].values())

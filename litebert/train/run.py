@@ -1,6 +1,6 @@
 """A run folder: what lies in it, and what makes a continuation the same run.
 
-RUN/run.json  recipe.yaml  tokenizer/  ledger.jsonl  metrics.jsonl  tensorboard/  checkpoints/  done.json
+RUN/run.json  recipe.yaml  tokenizer/  ledger.bin  metrics.jsonl  tensorboard/  checkpoints/  done.json
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -33,11 +33,13 @@ class RunFolder:
         path: where it lies.
         fingerprints: of what the run reads, by name: data and tokenizer.
         recipe: of the run.
+        data: where what it reads lies: paths or URLs of folders of shards, which may move.
     """
 
     path: Path
     fingerprints: Mapping[str, str]
     recipe: Recipe
+    data: Sequence[str] = ()
 
     @property
     def record(self) -> dict[str, Any]:
@@ -123,7 +125,8 @@ class RunFolder:
         record = self.path / "run.json"
         if not record.exists():
             versions = {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
-            write(record, json.dumps(self.record | {"versions": versions}, indent=1))
+            found = {"data": list(self.data), "versions": versions}
+            write(record, json.dumps(self.record | found, indent=1))
         write(self.path / "recipe.yaml", self.recipe.to_yaml())
         copied = self.path / "tokenizer"
         if not copied.exists():

@@ -44,6 +44,10 @@ class World:
         """Waits for all processes."""
         dist.barrier(self.control)
 
+    def total(self, numbers: torch.Tensor) -> None:
+        """Sums a tensor on the host over all processes, in place."""
+        dist.all_reduce(numbers, group=self.control)
+
     def broadcast(self, number: int) -> int:
         """Rank 0's number, on every rank."""
         tensor = torch.tensor([number], dtype=torch.int64)
