@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -40,15 +39,22 @@ class Ledger:
         self._file.truncate()
         self._steps, self._bytes = committed["steps"], committed["bytes"]
 
-    def append(self, step: int, epoch: int, digest: str) -> None:
-        """Adds a finished step: its 0-based number, its epoch, the digest of its global batch's samples."""
-        line = json.dumps({"step": step, "epoch": epoch, "digest": digest}).encode() + b"\n"
+    def append(self, step: int, epoch: int, digest: str, skipped: bool = False) -> None:
+        """Adds a finished step: its 0-based number, its epoch, the digest of its global batch's samples.
+
+        Args:
+            skipped: whether a roll-back ruled its batch out, so that nothing was trained on it.
+        """
+        entry = {"step": step, "epoch": epoch, "digest": digest} | ({"skipped": True} if skipped else {})
+        line = json.dumps(entry).encode() + b"\n"
         self._file.write(line)
         self._hash.update(line)
         self._steps, self._bytes = self._steps + 1, self._bytes + len(line)
 
     def commit(self) -> dict[str, Any]:
-        """Makes all lines durable; returns their count, bytes and SHA-256, for the checkpoint to keep."""
+        """Hands all lines to the system; returns their count, bytes and SHA-256, for the checkpoint to keep.
+
+        The checkpoint makes them durable before it counts.
+        """
         self._file.flush()
-        os.fsync(self._file.fileno())
         return {"steps": self._steps, "bytes": self._bytes, "sha256": self._hash.hexdigest()}
