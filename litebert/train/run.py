@@ -25,7 +25,7 @@ from litebert.train.world import World
 
 LOCK = ".lock"
 ROLLBACKS = "rollbacks.json"
-MOST_ROLLBACKS = 3  # to the same checkpoint; after that it is not the batches that are at fault
+MOST_ROLLBACKS, RECENT = 3, 100  # so many within so many steps; after that it is not the batches that are at fault
 PACKAGES = ("torch", "deepspeed", "numpy", "safetensors")
 
 
@@ -116,15 +116,17 @@ class RunFolder:
 
         Raises:
             ValueError: the checkpoint is of another run, or of a step behind which this one is to end.
-            FloatingPointError: going back to it has not helped.
+            FloatingPointError: going back has not helped.
         """
         found = latest(self.path, skipped=self.skipped()) if world.leads else None
         step = world.control.broadcast(found.step if found else 0)
-        behind = [back for back in self._rollbacks() if back["first"] >= step]
-        if len(behind) > MOST_ROLLBACKS:
+        rollbacks = self._rollbacks()
+        recent = [back for back in rollbacks if back["first"] > rollbacks[-1]["last"] - RECENT]
+        if len(recent) > MOST_ROLLBACKS:
             raise FloatingPointError(
-                f"{self.path} went back to step {step} {MOST_ROLLBACKS} times and still goes bad, now with "
-                f"{behind[-1]['reason']}; start a new --run with a lower optimizer.lr or more schedule.warmup_steps"
+                f"{self.path} went back {len(recent)} times in {RECENT} steps, the last time for steps "
+                f"{recent[-1]['first']} to {recent[-1]['last']} with {recent[-1]['reason']}: it is not the batches that "
+                "are at fault; start a new --run with a lower optimizer.lr or more schedule.warmup_steps"
             )
         if step == 0:
             return None

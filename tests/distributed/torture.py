@@ -7,9 +7,6 @@ ZeRO stage. It must end with the ledger of the undisturbed run, byte for byte, a
 at most TOLERANCE of the way that training has moved them (sums in another order differ by rounding). The rest fall on
 runs, one a stage, that keep two ranks and their stage: their last checkpoints must equal the undisturbed ones bit for
 bit. After every kill all processes must be gone within GONE_WITHIN seconds, and every checkpoint be sound.
-
-Processes are forked from a server that has imported everything, because imports take longer than a round; they are
-killed as any others are.
 """
 
 from __future__ import annotations
@@ -18,7 +15,6 @@ import argparse
 import contextlib
 import dataclasses
 import json
-import multiprocessing
 import os
 import random
 import signal
@@ -26,18 +22,14 @@ import statistics
 import tempfile
 import time
 from collections import Counter
-from multiprocessing.connection import Connection
 from pathlib import Path
 
-import psutil
-import torch
-
-from launcher.pretrain import main
 from litebert.data.split import Split
 from litebert.recipe import parse_command
 from litebert.train.checkpoint import latest, published, read, read_weights, verify
 from litebert.train.initial import initial_model
-from tests.distributed.bench import Bench, free_port
+from tests.distributed.bench import Bench
+from tests.distributed.forked import Job, forked
 
 TOLERANCE = 0.02
 GONE_WITHIN = 10.0
@@ -81,8 +73,6 @@ class Driver:
         self.kinds: Counter[str] = Counter()
         self._chance = random.Random(seed)
         self._log = folder / "ranks.log"
-        self._server = multiprocessing.get_context("forkserver")
-        self._server.set_forkserver_preload(["tests.distributed.preloaded"])
 
     def torment(self, run: str, kills: int, steps: int, ranks: list[int], stages: list[int], *overrides: str) -> None:
         """Kills a run as often as that, then lets it come to its end."""
@@ -111,46 +101,33 @@ class Driver:
         begun, before = self._checkpoint(run), self._traces(run)
         settings = ("--train.steps", str(steps), "--train.checkpoint_every", "2", *overrides)
         arguments = self.bench.arguments(run, *settings, stage=planned.stage)
-        here, there = multiprocessing.Pipe(duplex=False)
-        launcher = self._server.Process(target=_launch, args=(there, planned.ranks, free_port(), arguments, self._log))
-        launcher.start()
-        pids = [launcher.pid or 0, *here.recv()]
-        try:
-            killed = bool(planned.kind) and self._kill(run, planned, begun, before, pids)
-            moment = time.monotonic()
-            limit = GONE_WITHIN if killed else ROUND_LIMIT
-            while alive := [pid for pid in pids if _alive(pid)]:
-                assert time.monotonic() < moment + limit, f"{planned}: {len(alive)} processes live on; see {self._log}"
-                time.sleep(0.01)
-        finally:
-            for pid in pids:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            launcher.join()
+        with forked(planned.ranks, arguments, self._log) as job:
+            killed = bool(planned.kind) and self._kill(run, planned, begun, before, job)
+            gone = job.gone(GONE_WITHIN if killed else ROUND_LIMIT)
         for folder in published(self.bench.run(run)):
             verify(read(folder))
         if killed:
             self.kinds[planned.kind] += 1
-            self.gone.append(time.monotonic() - moment)
+            self.gone.append(gone)
         what = f"{planned.ranks} ranks, ZeRO {planned.stage}, {planned.kind or 'to the end'}"
         print(f"{run}: {what}: from {begun} to {self._step(run)}, saved {self._checkpoint(run)}", flush=True)
         return killed
 
-    def _kill(self, run: str, planned: Round, begun: int, before: set[tuple[str, int]], pids: list[int]) -> bool:
+    def _kill(self, run: str, planned: Round, begun: int, before: set[tuple[str, int]], job: Job) -> bool:
         """Waits for the moment, and kills. Returns False where the round ended before."""
         deadline = time.monotonic() + ROUND_LIMIT
         while not self._due(run, planned, begun, before):
             assert time.monotonic() < deadline, f"{planned}: the moment does not come; see {self._log}"
-            if not all(map(_alive, pids)):
+            if len(job.alive()) < len(job.pids):
                 return False
             time.sleep(0.001)
         time.sleep(planned.delay * (60 if planned.kind == "start" else 1))
-        alone = {"rank": [self._chance.choice(pids[1:])], "launcher": pids[:1]}
-        alive = [pid for pid in alone.get(planned.kind, pids) if _alive(pid)]
-        for pid in alive:
+        alone = {"rank": self._chance.choice(job.ranks), "launcher": job.launcher}.get(planned.kind)
+        targets = [pid for pid in job.alive() if alone in (None, pid)]
+        for pid in targets:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        return bool(alive)
+        return bool(targets)
 
     def _due(self, run: str, planned: Round, begun: int, before: set[tuple[str, int]]) -> bool:
         if planned.kind == "start":
@@ -234,33 +211,6 @@ def _difference(bench: Bench, steps: int) -> float:
     return (apart / moved) ** 0.5
 
 
-def _launch(pids: Connection, ranks: int, port: int, arguments: list[str], log: Path) -> None:
-    """A launcher: forks the ranks, and waits for them as long as they take."""
-    children = [_fork(rank, ranks, port, arguments, log) for rank in range(ranks)]
-    pids.send(children)
-    for child in children:
-        os.waitpid(child, 0)
-
-
-def _fork(rank: int, ranks: int, port: int, arguments: list[str], log: Path) -> int:
-    child = os.fork()
-    if child:
-        return child
-    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": ranks, "RANK": rank, "LOCAL_RANK": rank}
-    os.environ.update({name: str(value) for name, value in address.items()})
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(descriptor, 1)
-    os.dup2(descriptor, 2)
-    main(arguments)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
 def command() -> None:
     """Parses, tortures, prints the figures as one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -275,6 +225,4 @@ def command() -> None:
 
 
 if __name__ == "__main__":
-    os.environ.update({"DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""})
-    torch.set_num_threads(1)
     command()
