@@ -13,7 +13,7 @@ from litebert.data.batch import Step
 from litebert.train.checkpoint import Checkpoint, Retention
 from litebert.train.engine import Engine
 from litebert.train.health import Health, RollBack
-from litebert.train.ledger import Ledger
+from litebert.train.ledger import FILE, Ledger
 from litebert.train.metrics import Metrics
 from litebert.train.pulse import Pulse
 from litebert.train.run import RunFolder
@@ -51,7 +51,7 @@ class Training:
         config = recipe.train
         start = self.resumed.step if self.resumed else 0
         self._skipped = self.folder.skipped()
-        self._ledger = Ledger(path / "ledger.jsonl", begun.get("ledger")) if world.leads else None
+        self._ledger = Ledger(path / FILE, begun.get("ledger"), world.leads, world.control.total)
         self._metrics = Metrics(path, world, start, config.steps, begun.get("metrics"))
         self._health = Health(recipe.health, begun.get("health"))
         self._pulse = Pulse(world.control)
@@ -125,8 +125,7 @@ class Training:
         return recipe.optimizer.lr * lr_factor(recipe.schedule, step, recipe.train.steps)
 
     def _record(self, step: Step) -> None:
-        if self._ledger:
-            self._ledger.append(step.number, step.epoch, step.digest, step.number in self._skipped)
+        self._ledger.append(step, skipped=step.number in self._skipped)
         self._metrics.tick()
 
     def _log(self, done: int) -> None:
@@ -155,10 +154,13 @@ class Training:
             return
         metrics = self._metrics.begun()
         share, updates = self.engine.share()
-        durable = []
-        info = self.folder.record | {"updates": updates, "metrics": metrics, "health": self._health.begun()}
-        if self._ledger:
-            info |= {"ledger": self._ledger.commit(), "skipped": sorted(n for n in self._skipped if n < done)}
-            durable = [self.folder.path / "ledger.jsonl", self.folder.path / "metrics.jsonl"]
+        info = self.folder.record | {
+            "updates": updates,
+            "ledger": self._ledger.commit(),
+            "skipped": sorted(number for number in self._skipped if number < done),
+            "metrics": metrics,
+            "health": self._health.begun(),
+        }
+        durable = [self.folder.path / FILE, self.folder.path / "metrics.jsonl"] if self.engine.world.leads else []
         self._saver.start(done, share, info, durable, begun)
         self._metrics.stalled(time.monotonic() - begun)

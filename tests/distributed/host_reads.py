@@ -37,7 +37,7 @@ class Reads(TorchDispatchMode):
 def reads(arguments: list[str], stage: int, world: World) -> int:
     """Of the third step and the fourth; the ones before make what is made once."""
     command = parse_command(arguments, "")
-    split = Split(command.data, "train")
+    split = Split(command.data[0], "train")
     objective = PretrainingObjective(initial_model(command.recipe, split), command.recipe.objective)
     zero = {"stage": stage, "reduce_bucket_size": 1_000_000, "allgather_bucket_size": 1_000_000}
     engine = Engine(objective, command.recipe.optimizer, "fp32", {"zero_optimization": zero}, world)

@@ -15,7 +15,6 @@ from litebert.objectives import Contribution, PretrainingObjective
 from litebert.train.loop import Training
 from litebert.train.run import RunFolder
 
-
 _FOR_GOOD = contextlib.ExitStack()
 
 

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from launcher.verify import verify
+from litebert.train.ledger import FILE, Kind, read
 from tests.distributed.bench import Bench, environment
 
 pytestmark = pytest.mark.distributed
@@ -62,11 +64,12 @@ def test_several_in_a_row_are_gone_back_behind(bench: Bench, outcomes: Any) -> N
     (entry,) = json.loads((bench.run("back") / "rollbacks.json").read_text())
     assert (entry["first"], entry["last"]) == (5, 7) and "not finite" in entry["reason"]
     assert info(bench.run("back"))["skipped"] == [5, 6, 7]
-    ledgers = [(bench.run(run) / "ledger.jsonl").read_text() for run in ("back", "without_back")]
-    assert ledgers[0] == ledgers[1]
-    lines = [json.loads(line) for line in ledgers[0].splitlines()]
-    assert [line["step"] for line in lines] == list(range(STEPS))
-    assert [line["step"] for line in lines if line.get("skipped")] == [5, 6, 7]
+    records, without = (read(bench.run(run) / FILE)[0] for run in ("back", "without_back"))
+    assert records.tolist() == without.tolist()
+    assert records["step"].tolist() == list(range(STEPS))
+    assert records["step"][records["kind"] == Kind.SKIPPED].tolist() == [5, 6, 7]
+    lines, sound = verify(bench.run("back"), [])
+    assert sound and "left out by roll-backs: steps 5-7" in lines[0]
     assert "steps 5 to 7 went bad" in outcomes[1]
 
 

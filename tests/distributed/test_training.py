@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import fcntl
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from litebert.objectives import PretrainingObjective
 from litebert.recipe import parse_command
 from litebert.train.checkpoint import read_weights
 from litebert.train.initial import initial_model
+from litebert.train.ledger import FILE, read
 from tests.distributed.bench import STEPS, Bench
 
 pytestmark = pytest.mark.distributed
@@ -107,9 +107,9 @@ def test_runs_end_as_they_should(two_ranks: list[int | str]) -> None:
 def test_an_interrupted_run_is_the_whole_run_bit_for_bit(bench: Bench, two_ranks: Any, stage: int) -> None:
     assert bench.metrics(f"halves{stage}") == bench.metrics(f"whole{stage}")
     assert bench.hashes(f"halves{stage}") == bench.hashes(f"whole{stage}")
-    ledgers = [(bench.run(f"{run}{stage}") / "ledger.jsonl").read_text() for run in ("halves", "whole")]
-    assert ledgers[0] == ledgers[1]
-    assert ledgers[0].count("\n") == STEPS
+    halves, whole = (read(bench.run(f"{run}{stage}") / FILE)[0] for run in ("halves", "whole"))
+    assert halves.tolist() == whole.tolist()
+    assert halves["step"].tolist() == list(range(STEPS))
 
 
 @pytest.mark.parametrize("stage", STAGES[1:])
@@ -211,7 +211,7 @@ def weights(bench: Bench, run: str) -> dict[str, torch.Tensor]:
 def plain_training(arguments: list[str]) -> tuple[list[float], torch.nn.Module]:
     torch.set_num_threads(1)
     command = parse_command(arguments, "")
-    recipe, split = command.recipe, Split(Path(command.data), "train")
+    recipe, split = command.recipe, Split(command.data[0], "train")
     model = initial_model(recipe, split)
     objective = PretrainingObjective(model, recipe.objective)
     vectors = [p for p in model.parameters() if p.ndim == 1]
