@@ -1,17 +1,25 @@
 """Pretrains an encoder from shards: deepspeed launcher/pretrain.py --config RECIPE --data SHARDS --run RUN
 
-Exit codes: 0 all steps are done, 85 stopped with a checkpoint (the same command goes on), 2 something is
-wrong and said.
+SIGTERM, SIGUSR1, Ctrl-C and train.max_hours stop it with a checkpoint. Under the deepspeed command, signal the ranks or
+deepspeed.launcher.launch, which passes SIGTERM on and kills after 30 s; the command itself passes nothing on, but if
+it is gone the ranks stop as well. Another number of ranks may go on with a run, at any ZeRO stage.
+
+Exit codes: 0 all steps are done, 85 stopped with a checkpoint (the same command goes on), 2 something is wrong and
+said, 1 a rank or the launcher died. The deepspeed command has its own ways: RUN/done.json tells whether all is done.
 """
 
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import sys
 import time
+import traceback
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
+
+import numpy as np
 
 from data_tools.shards.cache import Cache
 from litebert.data.corpus import Corpus
@@ -21,12 +29,18 @@ from litebert.objectives import PretrainingObjective
 from litebert.recipe import Command, Recipe, parse_command
 from litebert.train.ds_config import read_ds_config, stage_of
 from litebert.train.engine import Engine
+from litebert.train.health import RollBack
 from litebert.train.initial import initial_model
 from litebert.train.loop import DONE, Training
 from litebert.train.run import RunFolder
-from litebert.train.world import StopRequest, World, join_world
+from litebert.train.stopping import StopRequest
+from litebert.train.watch import Watch
+from litebert.train.world import World, join_world
 
-OTHERS_WAIT = 30.0  # seconds in which rank 0, told the same, says what is wrong and ends the job
+WRONG, BROKEN = 2, 1
+# Seconds before an error is taken for this rank's own: most are told to all ranks, and rank 0 says them; or they are
+# the echo of another rank's death, by which Watch ends this one.
+OTHERS_WAIT = 2.0
 
 
 def pretrain(command: Command, world: World, stop: StopRequest) -> int:
@@ -37,6 +51,8 @@ def pretrain(command: Command, world: World, stop: StopRequest) -> int:
 
     Raises:
         ValueError: recipe, data and run folder do not fit together; nothing was changed.
+        OSError: a checkpoint could not be saved; older ones are as they were.
+        FloatingPointError: steps keep going bad.
     """
     recipe = command.recipe
     ds_config = read_ds_config(Path(recipe.train.ds_config), recipe.train.precision)
@@ -47,23 +63,44 @@ def pretrain(command: Command, world: World, stop: StopRequest) -> int:
     folder = RunFolder(command.run, fingerprints, recipe, corpus.locations)
     folder.check()
     with folder.held() if world.leads else contextlib.nullcontext():
-        checkpoint = folder.resume(world)
-        start = checkpoint.step if checkpoint else 0
-        if start == recipe.train.steps:
-            if world.leads:
-                folder.finish()
-                print(f"{folder.path}: all {start} steps are done")
-            return DONE
-        group = agreement(recipe.data)
-        loader = Loader(corpus, recipe.data, world.rank, world.size, start, recipe.train.steps, group)
-        model = initial_model(recipe, corpus)
-        objective = PretrainingObjective(model, recipe.objective)
+        while True:
+            try:
+                return attempt(recipe, ds_config, folder, corpus, world, stop)
+            except RollBack as back:
+                if world.leads:
+                    folder.roll_back(back)
+                    print(f"{back}; going back to the checkpoint before, to leave their batches out", flush=True)
+            gc.collect()  # the engine is full of cycles, and the next one wants its memory
+            world.control.barrier()
+
+
+def attempt(
+    recipe: Recipe, ds_config: dict[str, Any], folder: RunFolder, corpus: Corpus, world: World, stop: StopRequest
+) -> int:
+    """Trains from the newest checkpoint on; as ``pretrain``, but that it may raise RollBack."""
+    checkpoint = folder.resume(world)
+    start = checkpoint.step if checkpoint else 0
+    if start == recipe.train.steps:
         if world.leads:
-            with corpus.splits[0].tokenizer() as tokenizer:
-                folder.prepare(tokenizer)
-            print(summary(recipe, corpus, model.parameter_count(), stage_of(ds_config), world), flush=True)
-        engine = Engine(objective, recipe.optimizer, recipe.train.precision, ds_config, world, checkpoint)
-        return Training(engine, folder, checkpoint).run(loader, stop)
+            folder.finish()
+            print(f"{folder.path}: all {start} steps are done")
+        return DONE
+    group = agreement(recipe.data)
+    loader = Loader(corpus, recipe.data, world.rank, world.size, start, recipe.train.steps, group)
+    model = initial_model(recipe, corpus)
+    objective = PretrainingObjective(model, recipe.objective)
+    if world.leads:
+        with corpus.splits[0].tokenizer() as tokenizer:
+            folder.prepare(tokenizer)
+        print(summary(recipe, corpus, model.parameter_count(), stage_of(ds_config), world), flush=True)
+    engine = Engine(objective, recipe.optimizer, recipe.train.precision, ds_config, world, checkpoint)
+    return Training(engine, folder, stop, unigram_loss(corpus), checkpoint).run(loader)
+
+
+def unigram_loss(corpus: Corpus) -> float:
+    """The loss, in nats, of answering every masked word with the frequencies of the text."""
+    logs = corpus.unigram_log_probabilities
+    return float(-(np.exp(logs) * logs).sum())
 
 
 def summary(recipe: Recipe, corpus: Corpus, parameters: int, stage: int, world: World) -> str:
@@ -85,20 +122,25 @@ def summary(recipe: Recipe, corpus: Corpus, parameters: int, stage: int, world: 
 
 def main(argv: list[str]) -> NoReturn:
     """Runs a command line and leaves the process."""
+    launched = "RANK" in os.environ
     try:
         command = parse_command(argv, "Pretrains an encoder from a folder of shards.")
-        world = join_world()
-        with StopRequest(world) as stop:
-            code = pretrain(command, world, stop)
-            world.barrier()
+        with StopRequest() as stop:
+            world = join_world()
+            with Watch(world.watching, stop, launched):
+                code = pretrain(command, world, stop)
             leave(code)
     except (ValueError, OSError, FloatingPointError) as error:
         if os.environ.get("RANK", "0") != "0":
             time.sleep(OTHERS_WAIT)
         print(f"pretrain: {error}", file=sys.stderr)
-        leave(2)
+        leave(WRONG)
     except KeyboardInterrupt:
         leave(130)
+    except Exception:
+        time.sleep(OTHERS_WAIT)
+        traceback.print_exc()
+        leave(BROKEN)
 
 
 def leave(code: int) -> NoReturn:

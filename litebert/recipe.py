@@ -20,6 +20,7 @@ from litebert.data.plan import DataConfig
 from litebert.model.encoder import ModelConfig
 from litebert.model.presets import PRESETS
 from litebert.objectives import ObjectiveConfig
+from litebert.train.health import HealthConfig
 from litebert.train.optimizers import OptimizerConfig
 from litebert.train.schedule import ScheduleConfig
 
@@ -37,7 +38,14 @@ CHANGEABLE = {
     "train.ds_config",
     "train.log_every",
     "train.checkpoint_every",
-    "train.keep_checkpoints",
+    "train.keep_last",
+    "train.keep_every",
+    "train.max_hours",
+    "health.max_bad_steps",
+    "health.spike_deviations",
+    "health.spike_window",
+    "health.plateau_steps",
+    "health.plateau_nats",
 }
 
 
@@ -52,7 +60,10 @@ class TrainConfig:
         ds_config: DeepSpeed JSON with the ZeRO stage and other engine keys.
         log_every: steps between two lines of metrics, each the mean of the steps since the last.
         checkpoint_every: steps between two checkpoints; the last step always gets one.
-        keep_checkpoints: how many of the newest checkpoints stay.
+        keep_last: how many of the newest checkpoints stay.
+        keep_every: steps between checkpoints that stay for good, beside the newest; 0 keeps none so.
+        max_hours: hours after which the run stops by itself with a checkpoint and exit code 85, to be started again:
+            what a cluster grants, from the start of the process, the last checkpoint included; 0 for no limit.
         output_bias: what the bias of the masked-word head starts from: the log unigram probabilities of the
             training text, which saves learning them, or zero.
         positions: what the position embeddings start from: sinusoids, in which neighbours are alike, or noise.
@@ -64,13 +75,19 @@ class TrainConfig:
     ds_config: str = "ds_configs/zero1.json"
     log_every: int = 10
     checkpoint_every: int = 100
-    keep_checkpoints: int = 2
+    keep_last: int = 2
+    keep_every: int = 0
+    max_hours: float = 0.0
     output_bias: Literal["unigram", "zero"] = "unigram"
     positions: Literal["sinusoidal", "random"] = "sinusoidal"
 
     def __post_init__(self) -> None:
-        counts = ("steps", "log_every", "checkpoint_every", "keep_checkpoints")
+        counts = ("steps", "log_every", "checkpoint_every", "keep_last")
         problems = [f"{name} {getattr(self, name)} is not positive" for name in counts if getattr(self, name) < 1]
+        limits = ("keep_every", "max_hours")
+        problems += [f"{name} {getattr(self, name)} is negative" for name in limits if getattr(self, name) < 0]
+        if self.keep_every % self.checkpoint_every:
+            problems.append(f"keep_every {self.keep_every} is no multiple of checkpoint_every {self.checkpoint_every}")
         if problems:
             raise ValueError("; ".join(problems))
 
@@ -82,6 +99,7 @@ SECTIONS: dict[str, type] = {
     "optimizer": OptimizerConfig,
     "schedule": ScheduleConfig,
     "train": TrainConfig,
+    "health": HealthConfig,
 }
 
 
@@ -98,6 +116,7 @@ class Recipe:
     optimizer: OptimizerConfig
     schedule: ScheduleConfig
     train: TrainConfig
+    health: HealthConfig
 
     def model_config(self, vocab_size: int) -> ModelConfig:
         """The model for a vocabulary."""

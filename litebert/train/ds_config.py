@@ -98,18 +98,31 @@ def stage_of(ds_config: dict[str, Any]) -> int:
     return int(ds_config.get("zero_optimization", {}).get("stage", 0))
 
 
+def decides(ds_config: dict[str, Any], precision: str) -> bool:
+    """Whether it is for the optimizer, on the device, to clip gradients and to refuse a step, not for DeepSpeed.
+
+    DeepSpeed reads the norm back to the host to do so. At stages 0, 1 and 2 it can be told not to; with bf16 at
+    stage 1, where it takes its ``BF16_Optimizer``, and with offloading it cannot.
+    """
+    stage = stage_of(ds_config)
+    offloads = "offload_optimizer" in ds_config.get("zero_optimization", {})
+    return stage == 0 or (stage == 2 and not offloads) or (stage == 1 and precision == "fp32" and not offloads)
+
+
 def complete(ds_config: dict[str, Any], optimizer: OptimizerConfig, precision: str) -> dict[str, Any]:
     """The configuration that DeepSpeed gets: the engine keys, and the recipe's numbers in DeepSpeed's words.
 
-    Batches are counted by the loader, so DeepSpeed is told of one sample and one micro-step. At stage 0 it
-    would clip without saying what the norm was, so there the engine clips by itself.
+    Batches are counted by the loader, so DeepSpeed is told of one sample and one micro-step.
     """
     bf16 = precision == "bf16"
+    ours = decides(ds_config, precision)
+    zero = ds_config.get("zero_optimization", {})
     return {
         **ds_config,
+        "zero_optimization": {**zero, "compute_grad_norm": False} if ours and stage_of(ds_config) else zero,
         "train_micro_batch_size_per_gpu": 1,
         "gradient_accumulation_steps": 1,
-        "gradient_clipping": optimizer.clip_norm if stage_of(ds_config) else 0.0,
+        "gradient_clipping": 0.0 if ours else optimizer.clip_norm,
         "bf16": {"enabled": bf16},
         "data_types": {"grad_accum_dtype": "fp32"},
         "zero_allow_untested_optimizer": True,

@@ -19,9 +19,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from litebert.train.checkpoint import WEIGHTS, Checkpoint
-from litebert.train.ds_config import complete, stage_of
+from litebert.train.checkpoint import WEIGHTS, Checkpoint, owners
+from litebert.train.ds_config import complete, decides, stage_of
 from litebert.train.optimizers import MOMENTS, OptimizerConfig, build_optimizer
+from litebert.train.pieces import Piece
 from litebert.train.world import World
 
 KINDS = (WEIGHTS, *MOMENTS)
@@ -66,6 +67,7 @@ class Engine:
 
         self.world = world
         self._stage = stage_of(ds_config)
+        self._decides = decides(ds_config, precision)
         self._clip_norm = optimizer.clip_norm
         objective.to(world.device)
         self._parameters = {name: p for name, p in objective.named_parameters() if p.requires_grad}
@@ -91,36 +93,56 @@ class Engine:
         """
         self._engine.set_gradient_accumulation_boundary(last)
         loss, values = self._engine(batch)
-        self._engine.backward(loss * self.world.size, scale_wrt_gas=False)
+        # A loss that is not finite may have gradients that are; not so here, whence every rank will know of it.
+        scale = torch.where(loss.detach().isfinite(), float(self.world.size), torch.nan)
+        self._engine.backward(loss * scale, scale_wrt_gas=False)
         return values
 
-    def update(self, lr: float) -> Tensor:
-        """Takes the optimizer step at a learning rate; returns the gradient's norm before clipping, 0-d."""
+    def update(self, lr: float) -> tuple[Tensor, Tensor]:
+        """Takes the optimizer step at a learning rate, or leaves everything as it is where a gradient is not finite.
+
+        The device decides that by itself: the fused optimizer is told the norm, and neither clips nor skips by the
+        host's hand. At stage 3, in bf16 at stage 1, and with offloading, DeepSpeed looks at the norm from the host;
+        there it skips the step.
+
+        Returns:
+            the gradient's norm before clipping, 0-d; and whether the step was taken, 0-d, bool. The same on all ranks.
+        """
         for group in self._engine.basic_optimizer.param_groups:
             group["lr"] = lr
-        if self._stage == 0:
-            norm = torch.nn.utils.clip_grad_norm_(self._parameters.values(), self._clip_norm or torch.inf)
+        if self._decides:
+            norm = self._norm()
+            finite = norm.isfinite()
+            self._engine.basic_optimizer.found_inf = (~finite).float()
+            if self._clip_norm:
+                self._engine.basic_optimizer.grad_scale = ((norm + 1e-6) / self._clip_norm).clamp(min=1.0).float()
             self._engine.step()
         else:
             self._engine.step()
             norm = self._engine.get_global_grad_norm()
-        return torch.as_tensor(norm, dtype=torch.float64, device=self.world.device)
+        norm = torch.as_tensor(norm, dtype=torch.float64, device=self.world.device)
+        return norm, norm.isfinite()
 
-    def state(self) -> tuple[dict[str, dict[str, Tensor]], int]:
-        """The whole fp32 state, gathered; collective.
+    def pieces(self) -> tuple[dict[str, dict[str, Piece]], int]:
+        """What this rank holds of the fp32 state, copied to the host; asks nothing of other ranks.
 
         Returns:
-            on rank 0, CPU tensors by kind ("weights", "exp_avg", "exp_avg_sq") and parameter name, elsewhere
-            empty; and how many updates the optimizer has made.
+            pieces by kind ("weights", "exp_avg", "exp_avg_sq") and parameter name; all ranks' together are the whole.
+            And how many updates the optimizer has made.
         """
-        gathered: dict[str, dict[str, Tensor]] = {kind: {} for kind in KINDS}
+        owner = owners(
+            {name: _shape(parameter).numel() for name, parameter in self._parameters.items()}, self.world.size
+        )
+        held: dict[str, dict[str, Piece]] = {kind: {} for kind in KINDS}
         for name, parameter in self._parameters.items():
             for kind in KINDS:
-                tensor = self._gather(parameter, kind)
-                if self.world.leads:
-                    gathered[kind][name] = tensor.detach().to("cpu", torch.float32, copy=True).contiguous()
+                start, tensor = self._held(parameter, kind)
+                if self._stage == 0 and owner[name] != self.world.rank:
+                    tensor = tensor[:0]  # every rank has all of it
+                values = tensor.detach().to("cpu", torch.float32, copy=True)
+                held[kind][name] = Piece(tuple(_shape(parameter)), start, values)
         some = next(iter(self._engine.basic_optimizer.state.values()))
-        return gathered, int(some["step"].item())
+        return held, int(some["step"].item())
 
     def _load_weights(self, checkpoint: Checkpoint) -> None:
         """Before DeepSpeed cuts the parameters up."""
@@ -147,6 +169,13 @@ class Engine:
             for name, parameter in self._parameters.items():
                 self._scatter(parameter, kind, tensors[name])
 
+    def _norm(self) -> Tensor:
+        """Of the step's whole gradient; infinite where it is not finite."""
+        if self._stage:
+            return self._engine.optimizer.scaled_global_norm()
+        gradients = [p.grad for p in self._parameters.values() if p.grad is not None]
+        return torch.nn.utils.get_total_norm(gradients)
+
     def _flat_partitions(self) -> Iterator[Tensor]:
         """What the optimizer sees as its parameters on this rank."""
         if self._stage == 3:
@@ -155,21 +184,32 @@ class Engine:
             for group in self._engine.basic_optimizer.param_groups:
                 yield from group["params"]
 
-    def _gather(self, parameter: nn.Parameter, kind: str) -> Tensor:
-        from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
+    def _held(self, parameter: nn.Parameter, kind: str) -> tuple[int, Tensor]:
+        """The stretch of a parameter, or moment, laid flat, that this rank keeps in fp32: its start, and itself."""
+        from deepspeed.utils import safe_get_local_fp32_param, safe_get_local_optimizer_state
 
         if self._stage == 0:
-            return parameter if kind == WEIGHTS else self._engine.basic_optimizer.state[parameter][kind]
-        if kind == WEIGHTS:
-            return safe_get_full_fp32_param(parameter)
-        return safe_get_full_optimizer_state(parameter, kind)
+            return 0, self._whole(parameter, kind).flatten()
+        if self._stage == 3:
+            weight = kind == WEIGHTS
+            own = safe_get_local_fp32_param(parameter) if weight else safe_get_local_optimizer_state(parameter, kind)
+            start = min(self.world.rank * own.numel(), _shape(parameter).numel())
+            return start, own.flatten()[: _shape(parameter).numel() - start]  # without the padding
+        fragment = parameter._hp_mapping  # type: ignore[attr-defined]  # what ZeRO-1 and 2 link to it
+        if fragment is None:
+            return 0, torch.empty(0)
+        return fragment.lp_fragment_address.start, fragment.get_hp_fragment(None if kind == WEIGHTS else kind)
+
+    def _whole(self, parameter: nn.Parameter, kind: str) -> Tensor:
+        """A parameter or moment where every rank has all of them."""
+        return parameter if kind == WEIGHTS else self._engine.basic_optimizer.state[parameter][kind]
 
     def _scatter(self, parameter: nn.Parameter, kind: str, value: Tensor) -> None:
         from deepspeed import utils
 
         if self._stage == 0:
             with torch.no_grad():
-                self._gather(parameter, kind).copy_(value)
+                self._whole(parameter, kind).copy_(value)
         elif self._stage == 3:
             # DeepSpeed's setter for a whole parameter fails where the ranks do not divide it; the one for a
             # slice not.
@@ -183,6 +223,11 @@ class Engine:
             utils.safe_set_full_fp32_param(parameter, value)
         else:
             utils.safe_set_full_optimizer_state(parameter, value, kind)
+
+
+def _shape(parameter: nn.Parameter) -> torch.Size:
+    """Of the whole parameter: ZeRO-3 leaves an empty one in its place."""
+    return torch.Size(getattr(parameter, "ds_shape", parameter.shape))
 
 
 def _slice(value: Tensor, size: int, rank: int) -> Tensor:

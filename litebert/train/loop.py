@@ -10,16 +10,21 @@ import torch
 
 from data_tools.shards.keyed_rng import key_of
 from litebert.data.batch import Step
-from litebert.train.checkpoint import Checkpoint, publish
+from litebert.train.checkpoint import Checkpoint, Retention
 from litebert.train.engine import Engine
+from litebert.train.health import Health, RollBack
 from litebert.train.ledger import FILE, Ledger
 from litebert.train.metrics import Metrics
+from litebert.train.pulse import Pulse
 from litebert.train.run import RunFolder
+from litebert.train.saving import Saver
 from litebert.train.schedule import lr_factor
-from litebert.train.world import StopRequest
+from litebert.train.stopping import StopRequest, hours_running
 
 DONE = 0
 CONTINUE = 85  # the exit code of a run that stopped with a checkpoint and wants to be started again
+RESERVE = 0.05  # share of train.max_hours kept for the last checkpoint, until one has shown how long it takes
+SLACK = 2.0  # how much longer the last checkpoint may take than the longest before
 
 
 @dataclasses.dataclass
@@ -29,53 +34,79 @@ class Training:
     Attributes:
         engine: trains the objective.
         folder: of the run, prepared; it has the recipe.
+        stop: the request to stop, entered.
+        unigram_loss: of masked words answered with the frequencies of the training text, in nats.
         resumed: the checkpoint that the engine was built from, or None.
     """
 
     engine: Engine
     folder: RunFolder
+    stop: StopRequest
+    unigram_loss: float
     resumed: Checkpoint | None = None
 
     def __post_init__(self) -> None:
         begun = self.resumed.info if self.resumed else {}
-        path, world = self.folder.path, self.engine.world
+        path, world, recipe = self.folder.path, self.engine.world, self.folder.recipe
+        config = recipe.train
         start = self.resumed.step if self.resumed else 0
-        self._ledger = Ledger(path / FILE, begun.get("ledger"), world.leads, world.total)
-        self._metrics = Metrics(path, world, start, self.folder.recipe.train.steps, begun.get("metrics"))
+        self._skipped = self.folder.skipped()
+        self._ledger = Ledger(path / FILE, begun.get("ledger"), world.leads, world.control.total)
+        self._metrics = Metrics(path, world, start, config.steps, begun.get("metrics"))
+        self._health = Health(recipe.health, begun.get("health"))
+        self._pulse = Pulse(world.control)
+        retention = Retention(config.keep_last, config.keep_every)
+        failed = "a checkpoint could not be saved"
+        self._saver = Saver(path, retention, world.saving, self._metrics.say, lambda: self.stop.ask(failed))
+        self._budget = config.max_hours * 3600
+        self._granted = time.monotonic() + self._budget - hours_running() * 3600
 
-    def run(self, steps: Iterable[Step], stop: StopRequest) -> int:
+    def run(self, steps: Iterable[Step]) -> int:
         """Trains to the last step, or until all ranks agree to stop; both leave a checkpoint.
 
         Args:
             steps: this rank's, from the one after ``resumed`` to the last.
-            stop: the request to stop, entered.
 
         Returns:
             the exit code: ``DONE`` or ``CONTINUE``.
+
+        Raises:
+            RollBack: too many steps in a row went bad.
+            OSError: a checkpoint could not be saved; older ones are as they were.
         """
-        recipe = self.folder.recipe
-        config = recipe.train
-        for step in steps:
-            lr = recipe.optimizer.lr * lr_factor(recipe.schedule, step.number, config.steps)
-            self._take(step, lr)
-            done = step.number + 1
-            last = done == config.steps
-            if done % config.log_every == 0 or last:
-                self._metrics.log(done, lr)
-            stopping = stop.agreed() and not last
-            if done % config.checkpoint_every == 0 or last or stopping:
-                self._save(done)
-            if stopping:
-                self._metrics.say(f"stopped after step {done}; the same command goes on from here")
-                self._metrics.close()
-                return CONTINUE
+        config = self.folder.recipe.train
+        try:
+            for step in steps:
+                done = step.number + 1
+                last = done == config.steps
+                loss = None if step.number in self._skipped else self._train(step)
+                self._record(step)
+                if done % config.log_every == 0 or last:
+                    self._log(done)
+                stopping = self._listen(step.number, loss) and not last
+                if done % config.checkpoint_every == 0 or last or stopping:
+                    self._save(done, must=last or stopping)
+                if stopping:
+                    self._saver.wait()
+                    reason = self.stop.reason or "another rank was asked to"
+                    self._metrics.say(f"stopped after step {done} ({reason}); the same command goes on from here")
+                    return CONTINUE
+            self._saver.wait()
+        except RollBack:
+            self._saver.wait()
+            raise
+        finally:
+            self._metrics.close()
         if self.engine.world.leads:
             self.folder.finish()
-        self._metrics.close()
         return DONE
 
-    def _take(self, step: Step, lr: float) -> None:
-        """One optimizer step; asks nothing of the device."""
+    def _train(self, step: Step) -> torch.Tensor:
+        """One optimizer step; asks nothing of the device.
+
+        Returns:
+            this rank's share of its loss, 0-d; not a number where the step went bad and changed nothing.
+        """
         world = self.engine.world
         # Dropout is a function of the seed, the step and the rank, so that a resumed run repeats it.
         torch.manual_seed(key_of(self.folder.recipe.train.seed, "dropout", step.number, world.rank))
@@ -84,23 +115,52 @@ class Training:
             last = number == len(step.micro_batches)
             for name, value in self.engine.backward(batch.to(world.device), last).items():
                 totals[name] = totals[name] + value if name in totals else value
-        totals["grad_norm"] = self.engine.update(lr) / world.size
-        self._metrics.add(totals, step.counts.tokens)
-        self._metrics.tick()
-        self._ledger.append(step)
+        norm, taken = self.engine.update(self._lr(step.number))
+        totals["grad_norm"] = norm / world.size
+        self._metrics.add(totals, step.counts.tokens, taken)
+        return totals["loss"].where(taken, torch.nan)
 
-    def _save(self, done: int) -> None:
-        """Publishes a checkpoint; all ranks wait until it is there."""
+    def _lr(self, step: int) -> float:
+        recipe = self.folder.recipe
+        return recipe.optimizer.lr * lr_factor(recipe.schedule, step, recipe.train.steps)
+
+    def _record(self, step: Step) -> None:
+        self._ledger.append(step, skipped=step.number in self._skipped)
+        self._metrics.tick()
+
+    def _log(self, done: int) -> None:
+        means = self._metrics.log(done, self._lr(done - 1))
+        warning = self._health.plateau(done, means["mlm"], self.unigram_loss) if "mlm" in means else ""
+        if warning:
+            self._metrics.say(warning)
+
+    def _listen(self, step: int, loss: torch.Tensor | None) -> bool:
+        """Takes in what all ranks have to say; returns whether all stop here."""
+        if self._budget:
+            reserve = SLACK * self._saver.longest or RESERVE * self._budget
+            if time.monotonic() + reserve > self._granted:
+                self.stop.ask("train.max_hours")
+        heard = self._pulse.beat(step, loss, self.stop.asked)
+        for number, total in heard.losses:
+            self._health.judge(number, total)
+        return heard.stop
+
+    def _save(self, done: int, must: bool) -> None:
+        """Begins a checkpoint, for a thread to finish; but for one that must be, not while steps go bad."""
         begun = time.monotonic()
+        for number, total in self._pulse.drain():
+            self._health.judge(number, total)
+        if self._health.troubled and not must:
+            return
         metrics = self._metrics.begun()
-        tensors, updates = self.engine.state()
-        ledger = self._ledger.commit()
-        if self.engine.world.leads:
-            progress = {"updates": updates, "ledger": ledger, "metrics": metrics}
-            info = self.folder.record | progress
-            checkpoint = publish(self.folder.path, done, tensors, info, self.folder.recipe.train.keep_checkpoints)
-            size = sum(file["bytes"] for file in checkpoint.info["files"].values())
-            seconds = time.monotonic() - begun
-            self._metrics.say(f"checkpoint {checkpoint.folder.name}: {size / 1e6:,.1f} MB in {seconds:.2f} s")
-        self.engine.world.barrier()
+        pieces, updates = self.engine.pieces()
+        info = self.folder.record | {
+            "updates": updates,
+            "ledger": self._ledger.commit(),
+            "skipped": sorted(number for number in self._skipped if number < done),
+            "metrics": metrics,
+            "health": self._health.begun(),
+        }
+        durable = [self.folder.path / FILE, self.folder.path / "metrics.jsonl"] if self.engine.world.leads else []
+        self._saver.start(done, pieces, info, durable, begun)
         self._metrics.stalled(time.monotonic() - begun)

@@ -8,8 +8,6 @@ line after a resume is the one that an uninterrupted run would have written.
 from __future__ import annotations
 
 import json
-import math
-import os
 import sys
 import time
 from collections.abc import Mapping
@@ -25,6 +23,7 @@ from tqdm import tqdm
 from litebert.train.run import write
 from litebert.train.world import World
 
+BAD = "bad_steps"  # steps whose loss or gradient was not finite, so that they changed nothing
 SHOWN = {
     "loss": ".4f",
     "mlm": ".4f",
@@ -34,6 +33,7 @@ SHOWN = {
     "sop_accuracy": ".3f",
     "nsp_accuracy": ".3f",
     "grad_norm": ".2f",
+    BAD: "d",
 }
 
 
@@ -59,49 +59,52 @@ class Metrics:
         self._tokens, self._stall, self._since = 0, 0.0, time.monotonic()
         self._lines = _Lines(run, start, steps) if world.leads else None
 
-    def add(self, shares: Mapping[str, Tensor], tokens: int) -> None:
+    def add(self, shares: Mapping[str, Tensor], tokens: int, taken: Tensor) -> None:
         """Counts one optimizer step.
 
         Args:
             shares: 0-d tensors on the device, this rank's shares: over all ranks they sum to the step's
                 values.
             tokens: tokens of the step over all ranks.
+            taken: 0-d, bool, on the device: False for a step whose values were not finite and changed nothing. It is
+                counted as such, and its values are not.
         """
         vector = torch.stack([share.double() for share in shares.values()])
+        vector = torch.cat([vector.where(taken, 0.0), (~taken).double()[None] / self._world.size])
         if not self._names:
-            self._names, self._sums = list(shares), torch.zeros_like(vector)
+            self._names, self._sums = [*shares, BAD], torch.zeros_like(vector)
         self._sums += vector
         self._counted += 1
         self._tokens += tokens
 
     def begun(self) -> dict[str, Any]:
-        """The sums since the last line, for a checkpoint, and the lines before it made durable. Collective.
+        """The sums since the last line, for a checkpoint. Collective."""
+        sums = self._sums.clone()
+        dist.all_reduce(sums)
+        return {"steps": self._counted, "sums": dict(zip(self._names, sums.tolist(), strict=True))}
 
-        Raises:
-            FloatingPointError: a sum is not finite, so the weights can no longer be trusted.
-        """
-        if self._lines:
-            self._lines.sync()
-        return self._totals()
-
-    def log(self, step: int, lr: float) -> None:
+    def log(self, step: int, lr: float) -> dict[str, float]:
         """Writes a line for the steps since the last one. Collective; waits for the device.
 
         Args:
             step: optimizer steps done.
             lr: the learning rate of the last of them.
 
-        Raises:
-            FloatingPointError: as ``begun``.
+        Returns:
+            the means of the values over those of the steps that were taken; empty if none was.
         """
-        begun = self._totals()
+        begun = self.begun()
+        bad = round(begun["sums"].pop(BAD, 0))
+        taken = begun["steps"] - bad
+        means = {name: total / taken for name, total in begun["sums"].items()} if taken else {}
         seconds = max(time.monotonic() - self._since - self._stall, 1e-9)
         if self._lines:
-            means = {name: total / begun["steps"] for name, total in begun["sums"].items()}
             line = {"step": step, **means, "lr": lr, "tokens_per_s": self._tokens / seconds}
+            line |= {BAD: bad} if bad else {}
             self._lines.write(line | ({"checkpoint_s": self._stall} if self._stall else {}))
         self._sums.zero_()
         self._counted, self._tokens, self._stall, self._since = 0, 0, 0.0, time.monotonic()
+        return means
 
     def stalled(self, seconds: float) -> None:
         """Counts time that training stood still: a figure of its own, not charged to tokens per second."""
@@ -121,18 +124,6 @@ class Metrics:
         """Makes everything written durable."""
         if self._lines:
             self._lines.close()
-
-    def _totals(self) -> dict[str, Any]:
-        sums = self._sums.clone()
-        dist.all_reduce(sums)
-        values = dict(zip(self._names, sums.tolist(), strict=True))
-        broken = [name for name, value in values.items() if not math.isfinite(value)]
-        if broken:
-            raise FloatingPointError(
-                f"{', '.join(broken)} not finite in the last {self._counted} steps; the newest checkpoint is "
-                "from before; try a lower optimizer.lr or more schedule.warmup_steps in a new --run"
-            )
-        return {"steps": self._counted, "sums": values}
 
 
 class _Lines:
@@ -161,9 +152,6 @@ class _Lines:
     def say(self, text: str) -> None:
         self.bar.write(text, file=sys.stdout)
         sys.stdout.flush()
-
-    def sync(self) -> None:
-        os.fsync(self._file.fileno())
 
     def close(self) -> None:
         self.bar.close()

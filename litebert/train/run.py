@@ -1,6 +1,7 @@
 """A run folder: what lies in it, and what makes a continuation the same run.
 
 RUN/run.json  recipe.yaml  tokenizer/  ledger.bin  metrics.jsonl  tensorboard/  checkpoints/  done.json
+    rollbacks.json, where there was one: the batches that are left out
 """
 
 from __future__ import annotations
@@ -17,11 +18,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from litebert.recipe import Recipe, fixed
+from litebert.recipe import CHANGEABLE, Recipe, fixed
 from litebert.train.checkpoint import Checkpoint, folder_of, latest, read
+from litebert.train.health import RollBack
 from litebert.train.world import World
 
 LOCK = ".lock"
+ROLLBACKS = "rollbacks.json"
+MOST_ROLLBACKS, RECENT = 3, 100  # so many within so many steps; after that it is not the batches' fault
 PACKAGES = ("torch", "deepspeed", "numpy", "safetensors")
 
 
@@ -96,17 +100,36 @@ class RunFolder:
         ]
         if differing:
             raise ValueError(
-                f"{where} is of another run: {'; '.join(differing)}; go back to that, or choose another --run"
+                f"{where} is of another run: {'; '.join(differing)}; go back to that, or choose another --run "
+                f"(what may change: the number of ranks, {', '.join(sorted(CHANGEABLE))})"
             )
+
+    def skipped(self) -> frozenset[int]:
+        """The batches that roll-backs ruled out, numbered as the steps that would have been made of them."""
+        return frozenset(batch for back in self._rollbacks() for batch in range(back["first"], back["last"] + 1))
+
+    def roll_back(self, back: RollBack) -> None:
+        """Rules batches out, durably, and with them every checkpoint that was trained on one."""
+        entry = {"first": back.first, "last": back.last, "reason": back.reason}
+        write(self.path / ROLLBACKS, json.dumps([*self._rollbacks(), entry], indent=1))
 
     def resume(self, world: World) -> Checkpoint | None:
         """The newest sound checkpoint, the same on every rank; None where there is none yet. Collective.
 
         Raises:
             ValueError: the checkpoint is of another run, or of a step behind which this one is to end.
+            FloatingPointError: going back has not helped.
         """
-        found = latest(self.path) if world.leads else None
-        step = world.broadcast(found.step if found else 0)
+        found = latest(self.path, skipped=self.skipped()) if world.leads else None
+        step = world.control.broadcast(found.step if found else 0)
+        rollbacks = self._rollbacks()
+        recent = [back for back in rollbacks if back["first"] > rollbacks[-1]["last"] - RECENT]
+        if len(recent) > MOST_ROLLBACKS:
+            raise FloatingPointError(
+                f"{self.path} went back {len(recent)} times in {RECENT} steps, the last time for steps "
+                f"{recent[-1]['first']} to {recent[-1]['last']} with {recent[-1]['reason']}: it is not the batches' "
+                "fault; start a new --run with a lower optimizer.lr or more schedule.warmup_steps"
+            )
         if step == 0:
             return None
         checkpoint = found or read(folder_of(self.path, step))
@@ -114,6 +137,10 @@ class RunFolder:
         if step > self.recipe.train.steps:
             raise ValueError(f"{self.path} is at step {step} already: raise train.steps, or choose another --run")
         return checkpoint
+
+    def _rollbacks(self) -> list[dict[str, Any]]:
+        path = self.path / ROLLBACKS
+        return json.loads(path.read_text()) if path.exists() else []
 
     def prepare(self, tokenizer: Path) -> None:
         """Makes the folder this run's, or refreshes what a continuation may change. A kill does no harm.

@@ -1,4 +1,4 @@
-"""The processes of a run: joining them up, and letting a signal to any of them stop all at the same step."""
+"""The processes of a run: joining them up, and what they say to each other beside training."""
 
 from __future__ import annotations
 
@@ -6,17 +6,66 @@ import dataclasses
 import datetime
 import logging
 import os
-import signal
 import socket
 import warnings
-from types import FrameType, TracebackType
 from typing import Any
 
 import torch
 import torch.distributed as dist
 
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 CONTROL_TIMEOUT = datetime.timedelta(minutes=30)
+FOREVER = datetime.timedelta(days=3650)
+
+
+@dataclasses.dataclass(frozen=True)
+class Channel:
+    """A gloo group of all processes, for small things on the host, so that agreeing on them never waits for a GPU.
+
+    One thread of a process uses it at a time.
+
+    Attributes:
+        rank: of this process, from 0.
+        size: how many processes there are.
+        group: the process group.
+    """
+
+    rank: int
+    size: int
+    group: Any
+
+    def barrier(self) -> None:
+        """Waits for all processes."""
+        dist.barrier(self.group)
+
+    def send(self, tensor: torch.Tensor, rank: int) -> None:
+        """Sends a tensor on the host to a rank that receives it."""
+        dist.send(tensor, rank, group=self.group)
+
+    def receive(self, tensor: torch.Tensor, rank: int) -> None:
+        """Fills a tensor on the host with what a rank sends."""
+        dist.recv(tensor, rank, group=self.group)
+
+    def total(self, numbers: torch.Tensor) -> None:
+        """Sums a tensor on the host over all ranks, in place."""
+        dist.all_reduce(numbers, group=self.group)
+
+    def broadcast(self, number: int) -> int:
+        """Rank 0's number, on every rank."""
+        tensor = torch.tensor([number], dtype=torch.int64)
+        dist.broadcast(tensor, src=0, group=self.group)
+        return int(tensor.item())
+
+    def gather(self, text: str) -> list[str]:
+        """The text of every rank, on every rank."""
+        content = text.encode()
+        sizes = torch.zeros(self.size, dtype=torch.int64)
+        sizes[self.rank] = len(content)
+        dist.all_reduce(sizes, group=self.group)
+        padded = torch.zeros(int(sizes.max()), dtype=torch.uint8)
+        padded[: len(content)] = torch.frombuffer(bytearray(content), dtype=torch.uint8)
+        parts = [torch.zeros_like(padded) for _ in range(self.size)]
+        dist.all_gather(parts, padded, group=self.group)
+        return [bytes(part[:size].tolist()).decode() for part, size in zip(parts, sizes.tolist(), strict=True)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,32 +76,22 @@ class World:
         rank: its number, from 0.
         size: how many there are.
         device: where its tensors live.
-        control: a gloo group for small things on the host, so that agreeing on them never waits for a GPU.
+        control: for the training thread.
+        saving: for the thread that saves.
+        watching: for the threads that watch over each other.
     """
 
     rank: int
     size: int
     device: torch.device
-    control: Any
+    control: Channel
+    saving: Channel
+    watching: Channel
 
     @property
     def leads(self) -> bool:
         """Whether this process writes the files and does the talking."""
         return self.rank == 0
-
-    def barrier(self) -> None:
-        """Waits for all processes."""
-        dist.barrier(self.control)
-
-    def total(self, numbers: torch.Tensor) -> None:
-        """Sums a tensor on the host over all processes, in place."""
-        dist.all_reduce(numbers, group=self.control)
-
-    def broadcast(self, number: int) -> int:
-        """Rank 0's number, on every rank."""
-        tensor = torch.tensor([number], dtype=torch.int64)
-        dist.broadcast(tensor, src=0, group=self.control)
-        return int(tensor.item())
 
 
 def join_world() -> World:
@@ -86,58 +125,13 @@ def join_world() -> World:
         ranks_here = int(os.environ.get("LOCAL_SIZE", os.environ.get("LOCAL_WORLD_SIZE", 1)))
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // ranks_here))
     deepspeed.init_distributed(verbose=False)
-    return World(
-        rank=dist.get_rank(),
-        size=dist.get_world_size(),
-        device=torch.device("cuda", local_rank) if on_gpu else torch.device("cpu"),
-        control=dist.new_group(backend="gloo", timeout=CONTROL_TIMEOUT),
+    rank, size = dist.get_rank(), dist.get_world_size()
+    control, saving, watching = (
+        Channel(rank, size, dist.new_group(backend="gloo", timeout=timeout))
+        for timeout in (CONTROL_TIMEOUT, CONTROL_TIMEOUT, FOREVER)
     )
-
-
-class StopRequest:
-    """Catches the signals that ask a run to stop, and spreads the request to all ranks.
-
-    As a context it holds the signals off for as long as it is entered: the first one is noted, and more of
-    them change nothing, because launchers send several and a checkpoint must not be cut short by the second.
-    """
-
-    def __init__(self, world: World) -> None:
-        self._world = world
-        self._asked = False
-        self._pending: tuple[torch.Tensor, Any] | None = None
-        self._previous: dict[signal.Signals, Any] = {}
-
-    def __enter__(self) -> StopRequest:
-        self._previous = {number: signal.signal(number, self._note) for number in STOP_SIGNALS}
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-
-    def agreed(self) -> bool:
-        """Whether all ranks stop here; every rank calls this once a step, and gets the same answer.
-
-        The answer is to what was asked up to the call before: the vote has had a whole step to travel by
-        then.
-        """
-        agreed = self._counted()
-        vote = torch.tensor([self._asked], dtype=torch.int32)
-        work = dist.all_reduce(vote, dist.ReduceOp.MAX, group=self._world.control, async_op=True)
-        self._pending = (vote, work)
-        return agreed
-
-    def _counted(self) -> bool:
-        if self._pending is None:
-            return False
-        vote, work = self._pending
-        work.wait()
-        return bool(vote.item())
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self._asked = True
+    device = torch.device("cuda", local_rank) if on_gpu else torch.device("cpu")
+    return World(rank, size, device, control, saving, watching)
 
 
 def _free_port() -> int:

@@ -118,7 +118,7 @@ class Bench:
             for rank in range(world_size)
         ]
         try:
-            codes = [process.wait(timeout=120) for process in processes]
+            codes = [process.wait(timeout=400) for process in processes]
         finally:
             for process in processes:
                 process.kill()

@@ -4,8 +4,8 @@ start.
     python worker.py JOBS RESULTS      with RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT in the
     environment
 
-JOBS is a JSON list of {"arguments": [...], "stop_after": step or null}; rank 0 writes a list of outcomes to
-RESULTS: an exit code, or the text of the error that was raised.
+JOBS is a JSON list of {"arguments": [...], "stop_after": step or null, "sabotage": fields of Sabotage}; rank 0
+writes a list of outcomes to RESULTS: an exit code, or the text of the error that was raised.
 """
 
 from __future__ import annotations
@@ -17,35 +17,39 @@ from pathlib import Path
 
 from launcher.pretrain import pretrain
 from litebert.recipe import parse_command
-from litebert.train.world import StopRequest, World, join_world
+from litebert.train.stopping import StopRequest
+from litebert.train.world import World, join_world
+from tests.distributed.sabotage import Sabotage
 
 
 class StopAfter(StopRequest):
-    """A request to stop that comes true after a number of steps."""
+    """A request to stop that comes so that the run stops after a number of steps: it is heard a step later."""
 
-    def __init__(self, world: World, steps: int | None) -> None:
-        super().__init__(world)
+    def __init__(self, steps: int | None) -> None:
+        super().__init__()
         self._left = steps
 
-    def agreed(self) -> bool:
+    @property
+    def asked(self) -> bool:
         if self._left is not None:
             self._left -= 1
-        return self._left == 0
+        return self._left is not None and self._left < 2
 
 
 def outcome(job: dict, world: World) -> int | str:
     """Runs one job."""
     try:
-        with StopAfter(world, job.get("stop_after")) as stop:
+        sabotage = Sabotage(**job.get("sabotage", {}))
+        with StopAfter(job.get("stop_after")) as stop, sabotage.applied(world.rank):
             return pretrain(parse_command(job["arguments"], "test"), world, stop)
-    except ValueError as error:
+    except (ValueError, OSError, FloatingPointError) as error:
         return str(error)
 
 
 if __name__ == "__main__":
     world = join_world()
     outcomes = [outcome(job, world) for job in json.loads(Path(sys.argv[1]).read_text())]
-    world.barrier()
+    world.control.barrier()
     if world.leads:
         Path(sys.argv[2]).write_text(json.dumps(outcomes))
     sys.stdout.flush()

@@ -17,7 +17,7 @@ from litebert.export import huggingface
 from litebert.export.huggingface import export_huggingface
 from litebert.model.attention import Packing
 from litebert.recipe import Recipe, parse_command
-from litebert.train.checkpoint import publish
+from litebert.train.checkpoint import Retention, publish
 from litebert.train.run import RunFolder
 from litebert.train.trained import Trained, load_trained
 
@@ -66,7 +66,7 @@ def run_on(shards: Path, tmp_path: Path) -> Path:
     torch.manual_seed(1)
     model = huggingface_sized(recipe, split.vocab_size)
     weights = {f"model.{name}": tensor.clone() for name, tensor in model.state_dict().items()}
-    publish(folder, 100, {"weights": weights}, run_folder.record, keep=1)
+    publish(folder, 100, {"weights": weights}, run_folder.record, Retention(1))
     return folder
 
 
