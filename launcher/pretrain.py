@@ -31,6 +31,7 @@ from litebert.train.health import RollBack
 from litebert.train.initial import initial_model
 from litebert.train.loop import DONE, Training
 from litebert.train.run import RunFolder
+from litebert.train.schedule import is_over
 from litebert.train.stopping import StopRequest
 from litebert.train.watch import Watch
 from litebert.train.world import World, join_world
@@ -78,9 +79,9 @@ def attempt(
     recipe = command.recipe
     checkpoint = folder.resume(world)
     start = checkpoint.step if checkpoint else 0
-    if start == recipe.train.steps:
+    if checkpoint and is_over(recipe.schedule, start, recipe.train.steps, checkpoint.info["seconds"]):
         if world.leads:
-            folder.finish()
+            folder.finish(start)
             print(f"{folder.path}: all {start} steps are done")
         return DONE
     loader = Loader(split, recipe.data, world.rank, world.size, start, recipe.train.steps)
