@@ -82,7 +82,7 @@ class Engine:
                 dist_init_required=False,
             )
         if isinstance(self._engine.basic_optimizer, Lamb) and self._stage:
-            lying = pieces(self._engine, self._stage, self._parameters.values())
+            lying = pieces(self._engine, self._stage, self._parameters.values(), world.rank)
             self._engine.basic_optimizer.slice(lying, self._sum_over_ranks)
         self._make_state(updates=checkpoint.info["updates"] if checkpoint else 0)
         if checkpoint:

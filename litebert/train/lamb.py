@@ -22,7 +22,7 @@ class Piece:
     Attributes:
         parameter: the whole one, as the optimizer was first given it.
         start: index in the slice.
-        numel: how long it is, padding included, which is zero.
+        numel: how long it is.
     """
 
     parameter: nn.Parameter
@@ -38,8 +38,8 @@ class Lamb(torch.optim.Optimizer):
         u = m / (1 - beta1^t) / (sqrt(v / (1 - beta2^t)) + eps) + weight_decay * x
         x = x - lr * r * u,   r = |x| / |u|, or 1 where either norm is 0
 
-    r, the trust ratio, has no bounds: phi of the paper is the identity, as in the code of ALBERT (Lan et al. 2020). That
-    code leaves the bias correction out, which makes a difference in the first steps only. As it does for biases and
+    r, the trust ratio, has no bounds: phi of the paper is the identity, as in the code of ALBERT (Lan et al. 2020).
+    That code leaves the bias correction out, which makes a difference in the first steps only. As it does for biases and
     norms, a group with ``adapt`` False has r = 1.
 
     The device decides everything: no step waits for it. Like torch's fused optimizers it divides gradients by its

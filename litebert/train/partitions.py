@@ -2,13 +2,13 @@
 
 Read from DeepSpeed 0.19.8. At stages 1 and 2 a parameter group is one tensor laid flat, of which each rank has a
 stretch: a parameter may lie on several ranks, or not on this one. At stage 3 each parameter is cut into as many equal
-parts as there are ranks, the last padded with zeros, and a slice holds this rank's parts, of a sub-group.
+parts as there are ranks, and a slice holds this rank's parts, of a sub-group. Where the parts are more than there is,
+they end in padding, and that is not zeroed: no sum may include it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import accumulate
 from typing import Any
 
 from torch import Tensor, nn
@@ -25,14 +25,18 @@ def slices(engine: Any, stage: int) -> Iterator[Tensor]:
             yield from group["params"]
 
 
-def pieces(engine: Any, stage: int, parameters: Iterable[nn.Parameter]) -> dict[Tensor, list[Piece]]:
-    """What lies in each of this rank's slices, at stages 1 to 3."""
+def pieces(engine: Any, stage: int, parameters: Iterable[nn.Parameter], rank: int) -> dict[Tensor, list[Piece]]:
+    """What lies in each of a rank's slices, at stages 1 to 3, without padding."""
     found: dict[Tensor, list[Piece]] = {slice_: [] for slice_ in slices(engine, stage)}
     if stage == 3:
         for slice_, group in zip(found, engine.optimizer.fp16_groups, strict=True):
-            sizes = [parameter.partition_numel() for parameter in group]
-            starts = accumulate(sizes, initial=0)
-            found[slice_] = [Piece(*each) for each in zip(group, starts, sizes, strict=False)]
+            start = 0
+            for parameter in group:
+                size = parameter.partition_numel()
+                filled = min(size, parameter.ds_numel - rank * size)
+                if filled > 0:
+                    found[slice_].append(Piece(parameter, start, filled))
+                start += size
         return found
     for parameter in parameters:
         mapping = parameter._hp_mapping  # type: ignore[attr-defined]  # DeepSpeed hung it there
