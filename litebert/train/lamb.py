@@ -39,8 +39,8 @@ class Lamb(torch.optim.Optimizer):
         x = x - lr * r * u,   r = |x| / |u|, or 1 where either norm is 0
 
     r, the trust ratio, has no bounds: phi of the paper is the identity, as in the code of ALBERT (Lan et al. 2020).
-    That code leaves the bias correction out, which makes a difference in the first steps only. As it does for biases and
-    norms, a group with ``adapt`` False has r = 1.
+    That code leaves the bias correction out, which makes a difference in the first steps only. A group with ``adapt``
+    False has r = 1: there, biases and norms.
 
     The device decides everything: no step waits for it. Like torch's fused optimizers it divides gradients by its
     attribute ``grad_scale`` and changes nothing where ``found_inf`` is 1; both are 0-d tensors, or missing.

@@ -127,7 +127,7 @@ def on_slices(rank: int, size: int, ranks: Ranks) -> tuple[Tensor, Tensor, Tenso
 
 
 def stretch(tensors: list[Tensor], rank: int, size: int) -> tuple[Tensor, list[tuple[int, int, int]]]:
-    """A rank's equal share of tensors laid flat, with rubbish for padding, and (number, start, numel) of each tensor in it."""
+    """A rank's share of tensors laid flat, with rubbish for padding, and (number, start, numel) of each in it."""
     flat = torch.cat([tensor.flatten() for tensor in tensors])
     length = -(-len(flat) // size)
     flat = nn.functional.pad(flat, (0, length * size - len(flat)), value=torch.nan)

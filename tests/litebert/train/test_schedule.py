@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, SequentialLR
-
 from transformers.optimization import get_polynomial_decay_schedule_with_warmup, get_wsd_schedule
 
 from litebert.train.schedule import ScheduleConfig, is_over, lr_factor
