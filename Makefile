@@ -1,9 +1,10 @@
-# make env | demo | test | check | format. Variables: PYTHON, TORCH_INDEX, CORPUS and PLAIN_TEXT (demo), ARGS (test).
+# make env | demo | test | torture | check | format. Variables: PYTHON, TORCH_INDEX, CORPUS and PLAIN_TEXT (demo), ARGS (test),
+# KILLS (torture).
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := help
-.PHONY: help env demo test check format
+.PHONY: help env demo test torture check format
 
 # The first Python that will do; its CUDA torch, if it has one, is the torch that is used.
 PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13; do \
@@ -11,6 +12,7 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13; do \
 # PyPI's torch for Linux carries gigabytes of CUDA; a machine without a GPU takes the CPU build where this index can be
 # reached, else what pip's own indexes have. Empty: only pip's own indexes. With a GPU of old driver: .../whl/cu126.
 TORCH_INDEX ?= $(if $(shell command -v nvidia-smi),,https://download.pytorch.org/whl/cpu)
+KILLS ?= 125
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -21,6 +23,7 @@ help:
 	@echo 'make env     set up .venv with the pinned dependencies'
 	echo 'make demo    text to an exported ALBERT, in minutes; CORPUS="files or folders" for your own text'
 	echo 'make test    the tests; ARGS="-k masks" for some of them'
+	echo 'make torture 125 kills of training at random moments, in minutes; KILLS=n for another number of them'
 	echo 'make check   format, lint and types; make format puts the format right'
 
 env: $(STAMP)
@@ -57,6 +60,9 @@ demo: env
 
 test: env
 	@$(BIN)/python -m pytest $(ARGS)
+
+torture: env
+	@$(BIN)/python -m tests.distributed.torture --kills $(KILLS)
 
 check: env
 	@$(BIN)/ruff format --check .

@@ -237,6 +237,7 @@ def _assemble_all(
         "lengths": np.concatenate([one.lengths for one in assembled]),
         "counts": np.concatenate([one.counts for one in assembled], axis=1),
         "paired": np.concatenate([one.paired for one in assembled]),
+        "keys": np.concatenate([one.keys for one in assembled]),
         "unigram": np.sum([one.unigram for one in assembled], axis=0),
     }
     for name, column in columns.items():

@@ -8,7 +8,8 @@ import numpy as np
 
 from data_tools.progress import Progress
 from data_tools.shards import tar
-from data_tools.shards.manifest import Manifest
+from data_tools.shards.keys import U64, sample_keys
+from data_tools.shards.manifest import Manifest, SplitEntry
 from data_tools.shards.reader import ShardReader
 from data_tools.text.huggingface import load_tokenizer
 from data_tools.text.interface import Vocabulary
@@ -27,15 +28,17 @@ def verify(folder: Path) -> str:
             path = folder / f"{split}.{name}.npy"
             if not path.is_file() or tar.sha256(path) != expected:
                 problems.append(f"{path.name}: missing or changed")
+        keys = _keys(folder, split, entry)
         with Progress(f"verifying {split}", "samples", entry.samples) as progress:
             for shard in entry.shards:
+                own, keys = np.split(keys, [sum(shard.samples)])
                 path = folder / shard.name
                 if not path.is_file():
                     problems.append(f"{shard.name}: missing")
                 elif tar.sha256(path) != shard.sha256:
                     problems.append(f"{shard.name}: its SHA-256 is not the manifest's")
                 else:
-                    problems += _content(ShardReader(folder, shard), tokenizer.vocabulary)
+                    problems += _content(ShardReader(folder, shard), tokenizer.vocabulary, own)
                 progress.advance(sum(shard.samples))
         samples += entry.samples
     if problems:
@@ -43,9 +46,19 @@ def verify(folder: Path) -> str:
     return f"{folder}: whole: {samples:,} samples in {sum(len(e.shards) for e in manifest.splits.values())} shards"
 
 
-def _content(reader: ShardReader, vocabulary: Vocabulary) -> list[str]:
+def _keys(folder: Path, split: str, entry: SplitEntry) -> U64:
+    """The keys of a split's samples, as its index has them; none where it has not that many, which no block fits."""
+    try:
+        keys = np.load(folder / f"{split}.keys.npy", allow_pickle=False)
+    except (OSError, ValueError):
+        return np.empty(0, np.uint64)
+    return keys if keys.shape == (entry.samples,) else np.empty(0, np.uint64)
+
+
+def _content(reader: ShardReader, vocabulary: Vocabulary, keys: U64) -> list[str]:
     """What is wrong inside a shard whose bytes are the manifest's."""
     problems = []
+    ends_block = np.cumsum(reader.shard.samples)
     for block in range(len(reader.shard.samples)):
         data = reader.read(block, 0)
         samples, masks = data.samples, data.masks
@@ -61,4 +74,7 @@ def _content(reader: ShardReader, vocabulary: Vocabulary) -> list[str]:
         )
         if not sound:
             problems.append(f"{reader.shard.name}, block {block}: its columns contradict each other")
+        own = keys[ends_block[block] - reader.shard.samples[block] : ends_block[block]]
+        if not np.array_equal(sample_keys(samples.documents, samples.numbers), own):
+            problems.append(f"{reader.shard.name}, block {block}: its samples are not those of the index of keys")
     return problems

@@ -21,8 +21,10 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from data_tools.shards.cache import Cache
+from litebert.data.corpus import Corpus
 from litebert.data.loader import Loader
-from litebert.data.split import Split
+from litebert.data.quarantine import agreement
 from litebert.objectives import PretrainingObjective
 from litebert.recipe import Command, Recipe, parse_command
 from litebert.train.ds_config import read_ds_config, stage_of
@@ -55,15 +57,16 @@ def pretrain(command: Command, world: World, stop: StopRequest) -> int:
     """
     recipe = command.recipe
     ds_config = read_ds_config(Path(recipe.train.ds_config), recipe.train.precision)
-    split = Split(command.data, "train")
-    recipe.check_data(split.seq_length)
-    fingerprints = {"data": split.fingerprint, "tokenizer": split.tokenizer_fingerprint}
-    folder = RunFolder(command.run, fingerprints, recipe)
+    cache = Cache(Path(recipe.data.cache).expanduser(), int(recipe.data.cache_gb * 1e9))
+    corpus = Corpus.opened(command.data, "train", cache)
+    recipe.check_data(corpus.seq_length)
+    fingerprints = {"data": corpus.fingerprint, "tokenizer": corpus.tokenizer_fingerprint}
+    folder = RunFolder(command.run, fingerprints, recipe, corpus.locations)
     folder.check()
     with folder.held() if world.leads else contextlib.nullcontext():
         while True:
             try:
-                return attempt(command, ds_config, folder, split, world, stop)
+                return attempt(recipe, ds_config, folder, corpus, world, stop)
             except RollBack as back:
                 if world.leads:
                     folder.roll_back(back)
@@ -73,10 +76,9 @@ def pretrain(command: Command, world: World, stop: StopRequest) -> int:
 
 
 def attempt(
-    command: Command, ds_config: dict[str, Any], folder: RunFolder, split: Split, world: World, stop: StopRequest
+    recipe: Recipe, ds_config: dict[str, Any], folder: RunFolder, corpus: Corpus, world: World, stop: StopRequest
 ) -> int:
     """Trains from the newest checkpoint on; as ``pretrain``, but that it may raise RollBack."""
-    recipe = command.recipe
     checkpoint = folder.resume(world)
     start = checkpoint.step if checkpoint else 0
     if checkpoint and is_over(recipe.schedule, start, recipe.train.steps, checkpoint.info["seconds"]):
@@ -84,32 +86,34 @@ def attempt(
             folder.finish(start)
             print(f"{folder.path}: all {start} steps are done")
         return DONE
-    loader = Loader(split, recipe.data, world.rank, world.size, start, recipe.train.steps)
-    model = initial_model(recipe, split)
+    group = agreement(recipe.data)
+    loader = Loader(corpus, recipe.data, world.rank, world.size, start, recipe.train.steps, group)
+    model = initial_model(recipe, corpus)
     objective = PretrainingObjective(model, recipe.objective)
     if world.leads:
-        folder.prepare(command.data / "tokenizer")
-        print(summary(recipe, split, model.parameter_count(), stage_of(ds_config), world), flush=True)
+        with corpus.splits[0].tokenizer() as tokenizer:
+            folder.prepare(tokenizer)
+        print(summary(recipe, corpus, model.parameter_count(), stage_of(ds_config), world), flush=True)
     engine = Engine(objective, recipe.optimizer, recipe.train.precision, ds_config, world, checkpoint)
-    return Training(engine, folder, stop, unigram_loss(split), checkpoint).run(loader)
+    return Training(engine, folder, stop, unigram_loss(corpus), checkpoint).run(loader)
 
 
-def unigram_loss(split: Split) -> float:
+def unigram_loss(corpus: Corpus) -> float:
     """The loss, in nats, of answering every masked word with the frequencies of the text."""
-    logs = split.unigram_log_probabilities
+    logs = corpus.unigram_log_probabilities
     return float(-(np.exp(logs) * logs).sum())
 
 
-def summary(recipe: Recipe, split: Split, parameters: int, stage: int, world: World) -> str:
+def summary(recipe: Recipe, corpus: Corpus, parameters: int, stage: int, world: World) -> str:
     """What the numbers of the recipe come to, in four lines."""
-    batch, steps, length = recipe.data.global_batch, recipe.train.steps, split.tokens / split.samples
+    batch, steps, length = recipe.data.global_batch, recipe.train.steps, corpus.tokens / corpus.samples
     tokens = batch * length
-    epochs = steps * batch / split.samples
+    epochs = steps * batch / corpus.samples
     micro = f"micro-batches of at most {recipe.data.micro_tokens:,}"
     return "\n".join(
         [
-            f"model  {parameters:,} parameters, vocabulary {split.vocab_size:,}",
-            f"data   {split.samples:,} samples of {length:.0f} tokens, {split.seq_length} at most",
+            f"model  {parameters:,} parameters, vocabulary {corpus.vocab_size:,}",
+            f"data   {corpus.samples:,} samples of {length:.0f} tokens, {corpus.seq_length} at most",
             f"batch  {batch:,} samples = {tokens:,.0f} tokens a step / {world.size} ranks, in {micro}",
             f"run    {steps:,} steps = {steps * tokens:,.0f} tokens, {epochs:.2f} epochs; "
             f"{recipe.train.precision}, ZeRO {stage}, {world.device.type}",

@@ -31,6 +31,9 @@ DEFAULT_PRESET = "albert-tiny"
 # What a continued run may change; anything else makes it another run.
 CHANGEABLE = {
     "data.micro_tokens",
+    "data.corrupt",
+    "data.cache",
+    "data.cache_gb",
     "train.steps",
     "train.ds_config",
     "train.log_every",
@@ -150,6 +153,7 @@ class Recipe:
         """Plain values by section and key, as YAML and JSON can hold them."""
         content = dataclasses.asdict(self)
         del content["model"]["vocab_size"]
+        content["data"]["mixture"] = {str(step): list(shares) for step, shares in self.data.mixture.items()}
         content["optimizer"]["betas"] = list(self.optimizer.betas)
         return content
 
@@ -178,12 +182,12 @@ class Command:
 
     Attributes:
         recipe: the file and the overrides.
-        data: folder of shards.
+        data: folders of shards, paths or URLs.
         run: folder of the run.
     """
 
     recipe: Recipe
-    data: Path
+    data: tuple[str, ...]
     run: Path
 
 
@@ -195,7 +199,7 @@ def parse_command(argv: Sequence[str], description: str) -> Command:
             them.
     """
     own = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    own.add_argument("--data", type=Path)  # jsonargparse would take it for the section of that name
+    own.add_argument("--data", nargs="+")  # jsonargparse would take it for the section of that name
     own.add_argument("--config", type=Path)
     files, overrides = _attempt("command line", lambda: own.parse_known_args(argv))
     arguments = list(overrides)
@@ -210,7 +214,7 @@ def parse_command(argv: Sequence[str], description: str) -> Command:
     if missing:
         raise ValueError(f"{' and '.join(missing)} missing: say where the shards are, and where the run is to go")
     source = " and ".join([*([str(files.config)] if files.config else []), *(["command line"] if overrides else [])])
-    return Command(_build(parsed, source or "command line"), files.data, Path(parsed.run))
+    return Command(_build(parsed, source or "command line"), tuple(files.data), Path(parsed.run))
 
 
 def _parser(description: str, preset: str = DEFAULT_PRESET) -> ArgumentParser:
@@ -236,7 +240,10 @@ def _parser(description: str, preset: str = DEFAULT_PRESET) -> ArgumentParser:
         if action.dest in SECTIONS:  # a file for one section: an option too many
             action.help = argparse.SUPPRESS
         if action.dest == "data":
-            action.metavar, action.help = "SHARDS", "folder of shards, made by python -m data_tools build"
+            action.metavar, action.help = (
+                "SHARDS",
+                "folder of shards, made by python -m data_tools build, or its URL; several are mixed by data.mixture",
+            )
     return parser
 
 

@@ -14,6 +14,7 @@ from data_tools.samples.columns import Samples
 from data_tools.samples.masks import MaskConfig, mask
 from data_tools.samples.pairs import NO_PAIR
 from data_tools.shards import blocks, tar
+from data_tools.shards.keys import sample_keys
 from data_tools.shards.manifest import Shard
 from data_tools.text.interface import Vocabulary
 
@@ -55,6 +56,7 @@ class Assembled:
         lengths: uint16 [samples].
         counts: uint16 [copies, samples], masked tokens.
         paired: bool [samples], whether there is a segment B.
+        keys: uint64 [samples], by which a ledger knows them.
         unigram: int64 [vocabulary], how often each id occurs as text.
     """
 
@@ -62,6 +64,7 @@ class Assembled:
     lengths: npt.NDArray[np.uint16]
     counts: npt.NDArray[np.uint16]
     paired: npt.NDArray[np.bool_]
+    keys: npt.NDArray[np.uint64]
     unigram: npt.NDArray[np.int64]
 
 
@@ -104,5 +107,6 @@ def assemble(
         samples.lengths.astype(np.uint16),
         np.concatenate(counts, axis=1).astype(np.uint16),
         samples.order != NO_PAIR,
+        sample_keys(samples.documents, samples.numbers),
         unigram,
     )

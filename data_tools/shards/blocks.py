@@ -66,32 +66,26 @@ def encode(samples: Samples, copies: Sequence[Masks], vocab_size: int) -> dict[s
 
 def decode(members: Mapping[str, memoryview], copy: int) -> Block:
     """A block from its members. Raises ValueError where one is missing or is not a plain numpy array."""
-    ids = _load(members, "ids").astype(np.int32)
+    ids = column(members, "ids").astype(np.int32)
     samples = Samples(
         ids=ids,
-        words=np.unpackbits(_load(members, "words"), count=len(ids)).astype(bool),
-        lengths=_load(members, "lengths").astype(np.int64),
-        first=_load(members, "first").astype(np.int64),
-        order=_load(members, "order"),
-        documents=_load(members, "document"),
-        numbers=_load(members, "number"),
+        words=np.unpackbits(column(members, "words"), count=len(ids)).astype(bool),
+        lengths=column(members, "lengths").astype(np.int64),
+        first=column(members, "first").astype(np.int64),
+        order=column(members, "order"),
+        documents=column(members, "document"),
+        numbers=column(members, "number"),
     )
     masks = Masks(
-        positions=_load(members, f"positions.{copy}").astype(np.int64),
-        inputs=_load(members, f"inputs.{copy}").astype(np.int32),
-        counts=_load(members, f"counts.{copy}").astype(np.int64),
+        positions=column(members, f"positions.{copy}").astype(np.int64),
+        inputs=column(members, f"inputs.{copy}").astype(np.int32),
+        counts=column(members, f"counts.{copy}").astype(np.int64),
     )
     return Block(samples, masks)
 
 
-def _dump(array: Array) -> bytes:
-    stream = io.BytesIO()
-    np.lib.format.write_array(stream, np.ascontiguousarray(array), version=(1, 0), allow_pickle=False)
-    return stream.getvalue()
-
-
-def _load(members: Mapping[str, memoryview], name: str) -> npt.NDArray:
-    """The array of a member, a view of its bytes."""
+def column(members: Mapping[str, memoryview], name: str) -> npt.NDArray:
+    """The array of a member, a view of its bytes. Raises ValueError where it is missing or no plain array."""
     data = members.get(f"{name}.npy")
     if data is None:
         raise ValueError(f"has no member {name}.npy")
@@ -99,3 +93,9 @@ def _load(members: Mapping[str, memoryview], name: str) -> npt.NDArray:
     if header is None:
         raise ValueError(f"{name}.npy is not a one-dimensional array of numbers in numpy's format 1.0")
     return np.frombuffer(data, header[1].decode(), int(header[2]), header.end())
+
+
+def _dump(array: Array) -> bytes:
+    stream = io.BytesIO()
+    np.lib.format.write_array(stream, np.ascontiguousarray(array), version=(1, 0), allow_pickle=False)
+    return stream.getvalue()

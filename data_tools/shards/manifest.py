@@ -96,8 +96,13 @@ class Manifest:
         path = Path(folder) / FILE
         if not path.is_file():
             raise ValueError(f"no shards at {folder}: there is no {FILE}; make them with: python -m data_tools build")
+        return cls.parse(path.read_bytes(), str(path))
+
+    @classmethod
+    def parse(cls, content: bytes, path: str) -> Manifest:
+        """The manifest that was saved as a file's content. Raises ValueError, with its path, if it is no such thing."""
         try:
-            fields = json.loads(path.read_text(encoding="utf-8"))
+            fields = json.loads(content)
             if fields["format"] != FORMAT:
                 raise ValueError(f"{path} is of format {fields['format']}; this version reads {FORMAT}: build again")
             fields["splits"] = {
@@ -111,7 +116,7 @@ class Manifest:
             ]:
                 raise ValueError(f"{path} names {elsewhere[0]!r}, which is not beside it: build again")
             return found
-        except (KeyError, TypeError, json.JSONDecodeError) as error:
+        except (KeyError, TypeError, UnicodeDecodeError, json.JSONDecodeError) as error:
             raise ValueError(f"{path} is not a manifest of shards ({error!r}): build again") from error
 
     def _json(self) -> str:

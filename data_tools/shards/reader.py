@@ -3,32 +3,55 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 
 from data_tools.shards import blocks, tar
+from data_tools.shards.folder import Folder, LocalFolder
 from data_tools.shards.manifest import Shard
+
+
+class DamagedBlock(ValueError):
+    """A block whose bytes are not those that were written. The message names file, key and offset."""
 
 
 class ShardReader:
     """Reads the blocks of one shard, in any order."""
 
-    def __init__(self, folder: Path, shard: Shard) -> None:
-        self.path = folder / shard.name
+    def __init__(self, folder: Folder | Path, shard: Shard) -> None:
+        self.folder = LocalFolder(folder) if isinstance(folder, Path) else folder
         self.shard = shard
 
-    def read(self, block: int, copy: int) -> blocks.Block:
-        """A block with one of its masked copies. Raises ValueError that names shard and block if it is damaged."""
+    def where(self, block: int) -> str:
+        """A block's file, key and offset, for a message."""
+        number = self.shard.name.rpartition("-")[2].removesuffix(".tar")
+        return (
+            f"{self.folder.location}/{self.shard.name}, block {number}-{block:05d} at byte {self.shard.offsets[block]}"
+        )
+
+    def members(self, block: int) -> Mapping[str, memoryview]:
+        """The files of a block, by suffix, whole as they were written.
+
+        Raises DamagedBlock where they are not, ValueError where the shard cannot be read.
+        """
         begin, end = self.shard.offsets[block], self.shard.offsets[block + 1]
+        for afresh in (False, True):  # what came over a network may be damaged on the way
+            data = self.folder.read(self.shard.name, begin, end, afresh)
+            if zlib.crc32(data) == self.shard.checksums[block]:
+                break
+        else:
+            found = "its checksum is not the manifest's" if len(data) == end - begin else "the file is cut off"
+            raise DamagedBlock(f"{self.where(block)}: damaged ({found}); build the shards again")
         try:
-            with self.path.open("rb") as stream:
-                stream.seek(begin)
-                data = stream.read(end - begin)
-        except FileNotFoundError:
-            raise ValueError(f"{self.path}: missing; build the shards again") from None
-        where = f"{self.path}, block {block} at byte {begin}"
-        if zlib.crc32(data) != self.shard.checksums[block]:
-            raise ValueError(f"{where}: damaged (its checksum is not the manifest's); build the shards again")
-        try:
-            return blocks.decode(tar.members(data), copy)
+            return tar.members(data)
         except ValueError as error:
-            raise ValueError(f"{where}: {error}") from error
+            raise DamagedBlock(f"{self.where(block)}: {error}") from error
+
+    def read(self, block: int, copy: int) -> blocks.Block:
+        """A block with one of its masked copies. Raises as ``members``."""
+        try:
+            return blocks.decode(self.members(block), copy)
+        except DamagedBlock:
+            raise
+        except ValueError as error:
+            raise ValueError(f"{self.where(block)}: {error}") from error

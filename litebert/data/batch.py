@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from data_tools.shards.blocks import Block
+from litebert.data.columns import Columns, ranges
 from litebert.model.attention import Packing
 
 
@@ -72,36 +72,38 @@ class Step:
 
     Attributes:
         number: of the step, from 0.
-        epoch: that it begins in.
         micro_batches: this rank's, the same number on every rank.
         counts: of the global batch.
-        digest: of the global batch's samples, in hex.
+        digest: of the samples in this rank's micro-batches, as they were decoded; over the ranks they add up, modulo
+            2**64, to the batch's.
+        quarantined: int64, samples of the planned batch that are left out, the same on every rank.
     """
 
     number: int
-    epoch: int
     micro_batches: list[MicroBatch]
     counts: Counts
-    digest: str
+    digest: int
+    quarantined: np.ndarray
 
 
-def micro_batch(block: Block, counts: Counts) -> MicroBatch:
+def micro_batch(columns: Columns, rows: np.ndarray, counts: Counts) -> MicroBatch:
     """Samples with their masks applied, as tensors; by length, so that equally long ones are attended at once."""
-    block = block.take(np.argsort(block.samples.lengths, kind="stable"))
-    samples, masks = block.samples, block.masks
-    begins = np.cumsum(samples.lengths) - samples.lengths
-    masked = np.repeat(begins, masks.counts) + masks.positions
-    ids = samples.ids.astype(np.int64)
+    rows = rows[np.argsort(columns.lengths[rows], kind="stable")]
+    lengths, masks = columns.lengths[rows], columns.counts[rows]
+    packing = Packing.of(lengths)
+    ids = columns.ids[packing.position_ids.numpy() + np.repeat(columns.begins[rows], lengths)].astype(np.int64)
+    chosen = ranges(columns.masks_begin[rows], masks)
+    masked = np.repeat(packing.first.numpy(), masks) + columns.positions[chosen]
     labels = ids[masked]
-    ids[masked] = masks.inputs
-    of_type_0 = samples.first + 2  # [CLS] A [SEP]
-    types = np.repeat(np.arange(2 * len(begins)) % 2, np.stack([of_type_0, samples.lengths - of_type_0], 1).ravel())
+    ids[masked] = columns.inputs[chosen]
+    of_type_0 = columns.first[rows] + np.int64(2)  # [CLS] A [SEP]
+    types = np.repeat(np.arange(2 * len(rows)) % 2, np.stack([of_type_0, lengths - of_type_0], 1).ravel())
     return MicroBatch(
         ids=torch.from_numpy(ids),
         token_types=torch.from_numpy(types),
-        packing=Packing.of(samples.lengths),
+        packing=packing,
         masked=torch.from_numpy(masked),
         labels=torch.from_numpy(labels),
-        order=torch.from_numpy(samples.order.astype(np.int64)),
+        order=torch.from_numpy(columns.order[rows].astype(np.int64)),
         counts=counts,
     )

@@ -7,56 +7,72 @@ import functools
 import itertools
 import queue
 import threading
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
+from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import torch
 
-from data_tools.shards.blocks import Block, join
-from litebert.data.batch import Step, micro_batch
+from litebert.data.batch import MicroBatch, Step, micro_batch
+from litebert.data.columns import Columns, join
+from litebert.data.corpus import Corpus
+from litebert.data.digest import terms
 from litebert.data.plan import DataConfig, Plan, StepPlan
+from litebert.data.quarantine import Quarantine, Stopped
 from litebert.data.split import Split
+from litebert.data.window import Window
 
 _STEPS_AHEAD = 2
-_WINDOWS_HELD = 2
+_WINDOWS_HELD = 2  # of each folder
+_REQUESTS, _REQUESTS_AHEAD = 8, 4  # at once, to a server: for the window that is read, and for the next one
 
 
 class Loader:
     """Iterates over a rank's steps ``start`` to ``stop``.
 
-    Raises what reading raised (ValueError for a damaged block) where the step is asked for.
+    Raises what reading raised where the step is asked for: ValueError that names file, block and place.
     """
 
     def __init__(
         self,
-        split: Split,
+        data: Corpus | Split,
         config: DataConfig,
         rank: int,
         world_size: int,
         start: int = 0,
         stop: int | None = None,
+        group: object = None,
     ) -> None:
-        """Without ``stop``, the steps are one epoch, the last of them what is left of it.
+        """Without ``stop``, the steps are one epoch of a split, the last of them what is left of it.
+
+        ``group`` is one of torch.distributed on the host, for this loader alone; only several ranks that quarantine
+        need one.
 
         Raises ValueError where a batch is too small for the ranks, or a micro-batch for the samples.
         """
-        self._plan = Plan(split, config, epochs=1 if stop is None else None)
-        self._split = split
+        self._plan = Plan(data, config, epochs=1 if stop is None else None)
         self._rank, self._world_size = rank, world_size
         self._start = start
         self._stop = self._plan.steps if stop is None else stop
-        if self._start < self._stop:
-            self._plan.cuts(
-                self._plan.step(self._start), world_size
-            )  # what cannot be cut is told before anything is done
-        self._window = functools.lru_cache(maxsize=_WINDOWS_HELD)(self._read_window)
+        if self._start < self._stop:  # what cannot be cut is told before anything is done
+            self._plan.cuts(self._plan.step(self._start), world_size)
+        self._left = threading.Event()
+        self._quarantine = None
+        if config.corrupt == "quarantine":
+            assert world_size == 1 or group is not None
+            self._quarantine = Quarantine(self._plan, rank, world_size, group, self._left)
+        self._requests: ThreadPoolExecutor | None = None
+        self._requests_ahead: ThreadPoolExecutor | None = None
+        held = _WINDOWS_HELD * len(self._plan.corpus.splits)
+        self._window = functools.lru_cache(maxsize=held)(self._open_window)
 
     def __len__(self) -> int:
         return max(0, self._stop - self._start)
 
     def __iter__(self) -> Generator[Step]:
         ready: queue.Queue[Step | Exception | None] = queue.Queue(_STEPS_AHEAD)
-        stopped = threading.Event()
-        thread = threading.Thread(target=self._read_ahead, args=(ready, stopped), name="loader", daemon=True)
+        self._left.clear()
+        thread = threading.Thread(target=self._read_ahead, args=(ready,), name="loader", daemon=True)
         thread.start()
         try:
             while (item := ready.get()) is not None:
@@ -64,42 +80,90 @@ class Loader:
                     raise item
                 yield item
         finally:
-            stopped.set()
+            self._left.set()
             while thread.is_alive():  # it may be waiting for room in the queue
                 with contextlib.suppress(queue.Empty):
                     ready.get(timeout=0.05)
 
-    def _read_ahead(self, ready: queue.Queue[Step | Exception | None], stopped: threading.Event) -> None:
+    def _read_ahead(self, ready: queue.Queue[Step | Exception | None]) -> None:
         try:
-            for number in range(self._start, self._stop):
-                if stopped.is_set():
-                    return
-                ready.put(self.step(number))
+            with self._connected():
+                for number in range(self._start, self._stop):
+                    if self._left.is_set():
+                        return
+                    ready.put(self.step(number))
             ready.put(None)
+        except Stopped:
+            return
         except Exception as error:
             ready.put(error)
+
+    @contextlib.contextmanager
+    def _connected(self) -> Generator[None]:
+        """Several requests at once, where blocks come over a network."""
+        if not any(split.remote for split in self._plan.corpus.splits):
+            yield
+            return
+        with ThreadPoolExecutor(_REQUESTS, "loader") as now, ThreadPoolExecutor(_REQUESTS_AHEAD, "loader") as ahead:
+            self._requests, self._requests_ahead = now, ahead
+            try:
+                yield
+            finally:
+                self._requests = self._requests_ahead = None
+                ahead.shutdown(wait=False, cancel_futures=True)
 
     def step(self, number: int) -> Step:
         """This rank's part of a step."""
         plan = self._plan.step(number)
-        cuts = self._plan.cuts(plan, self._world_size)[self._rank]
-        batches = [
-            micro_batch(self._gathered(plan, int(begin), int(end)), plan.counts)
-            for begin, end in itertools.pairwise(cuts)
-        ]
-        if torch.cuda.is_available():
-            batches = [batch.pin_memory() for batch in batches]
-        return Step(number, plan.epoch, batches, plan.counts, plan.digest)
+        if self._quarantine:
+            plan = self._plan.without(plan, self._quarantine.damaged)
+        batches, digest = [], 0
+        for begin, end in itertools.pairwise(self._plan.cuts(plan, self._world_size)[self._rank].tolist()):
+            batch, share = self._micro_batch(plan, begin, end)
+            batches.append(batch.pin_memory() if torch.cuda.is_available() else batch)
+            digest += share
+        return Step(number, batches, plan.counts, digest % 2**64, plan.quarantined)
 
-    def _gathered(self, plan: StepPlan, begin: int, end: int) -> Block:
-        """The step's samples [begin, end), in canonical order."""
-        parts = []
+    def _micro_batch(self, plan: StepPlan, begin: int, end: int) -> tuple[MicroBatch, int]:
+        """The step's samples [begin, end), in canonical order, and the sum of their digest's terms."""
+        parts: list[tuple[Columns, np.ndarray]] = []
+        digest = 0
         for run in plan.runs:
-            rows = run.rows[max(begin, 0) : max(end, 0)]
-            if len(rows):
-                parts.append(self._window(run.epoch, run.window).take(rows))
+            own = slice(max(begin, 0), max(end, 0))
+            if len(rows := run.rows[own]):
+                columns, places = self._window(run.folder, run.epoch, run.window).at(rows)
+                parts.append((columns, places))
+                digest += int(terms(columns.keys[places], run.places[own], run.epoch).sum())
             begin, end = begin - len(run.rows), end - len(run.rows)
-        return parts[0] if len(parts) == 1 else join(parts)
+        if len(parts) == 1:
+            ((columns, places),) = parts
+        else:
+            columns = join([columns.take(places) for columns, places in parts])
+            places = np.arange(len(columns))
+        return micro_batch(columns, places, plan.counts), digest
 
-    def _read_window(self, epoch: int, window: int) -> Block:
-        return self._split.blocks(self._plan.order(epoch).window_blocks(window), epoch % self._split.copies)
+    def _open_window(self, folder: int, epoch: int, window: int) -> Window:
+        split, order = self._plan.corpus.splits[folder], self._plan.order(folder, epoch)
+        numbers, sizes = order.window_blocks(window), order.sizes(window)
+        lost = np.zeros_like(sizes)
+        if self._quarantine:
+            lost = np.where(np.isin(numbers, self._quarantine.damaged(folder, epoch, window)), sizes, 0)
+
+        if self._requests_ahead and split.remote:
+            self._fetch_ahead(self._requests_ahead, folder, epoch, window + 1)
+
+        def read(blocks: Iterable[int]) -> list[Columns]:
+            each = functools.partial(split.columns, copy=epoch % split.copies)
+            if self._requests and split.remote:
+                return list(self._requests.map(each, blocks))
+            return [each(block) for block in blocks]
+
+        return Window(numbers, sizes - lost, lost, read)
+
+    def _fetch_ahead(self, requests: ThreadPoolExecutor, folder: int, epoch: int, window: int) -> None:
+        """Has a window's blocks, those that this rank will read, brought to the cache."""
+        if window == self._plan.order(folder, epoch).windows:
+            epoch, window = epoch + 1, 0
+        blocks = self._plan.order(folder, epoch).window_blocks(window)
+        for block in np.array_split(blocks, self._world_size)[self._rank].tolist():
+            requests.submit(self._plan.corpus.splits[folder].check, block)  # what is wrong shows when it is read

@@ -8,7 +8,6 @@ window in memory, not the corpus.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -33,7 +32,7 @@ class Order:
 
     def __init__(
         self,
-        block_samples: Sequence[int],
+        block_samples: npt.ArrayLike,
         fingerprint: str,
         seed: int,
         epoch: int,
@@ -48,10 +47,31 @@ class Order:
         windows = -(-len(sizes) // window_blocks)
         per_window = np.add.reduceat(sizes[self._blocks], np.arange(windows) * window_blocks)
         self._window_ends = np.cumsum(per_window)
-        self._permuted = functools.lru_cache(maxsize=4)(self._permute)
+        self._permuted = functools.lru_cache(maxsize=4)(self.permuted)
 
     def __len__(self) -> int:
         return int(self._window_ends[-1])
+
+    @property
+    def windows(self) -> int:
+        """How many there are."""
+        return len(self._window_ends)
+
+    def window_at(self, place: int) -> int:
+        """The window that a place of the epoch is in."""
+        return int(np.searchsorted(self._window_ends, place, side="right"))
+
+    def span(self, window: int) -> tuple[int, int]:
+        """The places [begin, end) of a window in the epoch."""
+        return int(self._window_ends[window - 1]) if window else 0, int(self._window_ends[window])
+
+    def permuted(self, window: int) -> I64:
+        """What stands at each place of a window: rows of the window, int64 [samples of the window]."""
+        return permutation(key_of(*self._key, "window", window), int(self.sizes(window).sum()))
+
+    def sizes(self, window: int) -> I64:
+        """Samples of each of the window's blocks: int64 [at most window_blocks]."""
+        return self._sizes[self.window_blocks(window)]
 
     def window_blocks(self, window: int) -> I64:
         """The blocks of a window, numbered as in the manifest, in reading order: int64 [at most window_blocks]."""
@@ -65,10 +85,9 @@ class Order:
             end to end, ascending, so that neighbours come from the same block.
         """
         found = []
-        window = int(np.searchsorted(self._window_ends, begin, side="right"))
+        window = self.window_at(begin)
         while begin < end:
-            window_end = int(self._window_ends[window])
-            window_begin = window_end - len(self._permuted(window))
+            window_begin, window_end = self.span(window)
             stop = min(end, window_end)
             found.append((window, np.sort(self._permuted(window)[begin - window_begin : stop - window_begin])))
             begin, window = stop, window + 1
@@ -77,10 +96,7 @@ class Order:
     def samples(self, window: int, rows: I64) -> I64:
         """The samples at rows of a window, numbered as in the manifest: int64 [rows]."""
         blocks = self.window_blocks(window)
-        ends = np.cumsum(self._sizes[blocks])
+        sizes = self._sizes[blocks]
+        ends = np.cumsum(sizes)
         place = np.searchsorted(ends, rows, side="right")
-        return self._begins[blocks[place]] + rows - (ends - self._sizes[blocks])[place]
-
-    def _permute(self, window: int) -> I64:
-        size = int(self._sizes[self.window_blocks(window)].sum())
-        return permutation(key_of(*self._key, "window", window), size)
+        return (self._begins[blocks] - (ends - sizes))[place] + rows

@@ -1,20 +1,23 @@
 """What a step reads, and how it falls into micro-batches: derived from its number and the world size.
 
-A global batch is the next ``global_batch`` samples of the epochs end to end. It is cut, in one canonical order,
-into world size x micro-steps runs of about equal tokens; rank r takes the r-th run of runs. So every rank has
-the same number of micro-steps, and another world size changes nothing but the cuts.
+A global batch is the next ``global_batch`` samples of the folders' epochs, which follow each other without end. It
+is cut, in one canonical order, into world size x micro-steps parts of about equal tokens; rank r takes the r-th run
+of parts. So every rank has the same number of micro-steps, and another world size changes nothing but the cuts.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
+from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from litebert.data.batch import Counts
+from litebert.data.corpus import Corpus
+from litebert.data.mixture import Mixture
 from litebert.data.order import Order
 from litebert.data.split import Split
 
@@ -29,36 +32,58 @@ class DataConfig:
         global_batch: samples per optimizer step, over all ranks.
         micro_tokens: tokens a rank processes at once, at most.
         seed: of the order.
+        mixture: the shares of several --data folders in a batch, by the step from which they hold:
+            {0: [1, 0], 9000: [0, 1]} is the first folder for 9000 steps, then the second. Empty: each folder's
+            share is its number of samples.
+        corrupt: at a block that is damaged, stop, or quarantine it: train without its samples, which the ledger
+            lists.
+        cache: folder that keeps what is read from a --data URL.
+        cache_gb: size that it keeps to, in GB.
     """
 
     global_batch: int = 256
     micro_tokens: int = 8192
     seed: int = 1
+    mixture: dict[int, list[float]] = dataclasses.field(default_factory=dict)
+    corrupt: Literal["stop", "quarantine"] = "stop"
+    cache: str = "~/.cache/litebert"
+    cache_gb: float = 20.0
 
     def __post_init__(self) -> None:
-        problems = []
-        if self.global_batch < 1:
-            problems.append(f"global_batch {self.global_batch} is not positive")
-        if self.micro_tokens < 1:
-            problems.append(f"micro_tokens {self.micro_tokens} is not positive")
+        positive = ("global_batch", "micro_tokens", "cache_gb")
+        problems = [f"{name} {getattr(self, name)} is not positive" for name in positive if getattr(self, name) <= 0]
+        if self.mixture and min(self.mixture) != 0:
+            problems.append(f"mixture begins at step {min(self.mixture)}: say the shares from step 0 on")
+        problems += [
+            f"mixture {shares} from step {begin} on: shares are 0 or more, and one of them is more than 0"
+            for begin, shares in self.mixture.items()
+            if not shares or min(shares) < 0 or not 0 < sum(shares) < float("inf")
+        ]
         if problems:
             raise ValueError("; ".join(problems))
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """Samples of one window of one epoch.
+    """Samples of one window of one epoch of one folder.
 
     Attributes:
-        epoch, window: where they are from.
+        folder, epoch, window: where they are from.
         rows: places in the window, ascending.
         samples: the same, numbered as in the manifest.
+        places: the same, in the planned batch.
     """
 
+    folder: int
     epoch: int
     window: int
     rows: I64
     samples: I64
+    places: I64
+
+    def only(self, kept: npt.NDArray[np.bool_]) -> Run:
+        """Some of its samples."""
+        return dataclasses.replace(self, rows=self.rows[kept], samples=self.samples[kept], places=self.places[kept])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,43 +92,45 @@ class StepPlan:
 
     Attributes:
         number: of the step, from 0.
-        epoch: that it begins in.
         runs: its samples in canonical order.
         lengths: tokens of each sample, in that order.
         counts: what losses are averaged over.
-        digest: of the samples and epochs, in hex.
+        quarantined: samples that were planned and are left out, numbered through the folders.
     """
 
     number: int
-    epoch: int
     runs: list[Run]
     lengths: I64
     counts: Counts
-    digest: str
+    quarantined: I64
 
 
 class Plan:
     """The steps of a run."""
 
-    def __init__(self, split: Split, config: DataConfig, epochs: int | None = None) -> None:
-        """With ``epochs``, the last batch is what is left of them; else one epoch follows another without end.
+    def __init__(self, data: Corpus | Split, config: DataConfig, epochs: int | None = None) -> None:
+        """With ``epochs``, of a single split, the last batch is what is left of them; else there is no end.
 
-        Raises ValueError where a micro-batch cannot hold two samples.
+        Raises ValueError where a micro-batch cannot hold two samples, or the mixture does not fit the folders.
         """
-        if config.micro_tokens < 2 * split.seq_length:
+        self.corpus = data if isinstance(data, Corpus) else Corpus([data])
+        if config.micro_tokens < 2 * self.corpus.seq_length:
             raise ValueError(
                 f"data.micro_tokens {config.micro_tokens} is less than two samples of the data"
-                f" ({split.seq_length} tokens each); raise it to {2 * split.seq_length} or more"
+                f" ({self.corpus.seq_length} tokens each); raise it to {2 * self.corpus.seq_length} or more"
             )
-        self._split, self._config = split, config
-        self._last = None if epochs is None else epochs * split.samples
-        self._order = functools.lru_cache(maxsize=2)(
-            lambda epoch: Order(split.block_samples, split.fingerprint, config.seed, epoch)
+        splits = self.corpus.splits
+        assert epochs is None or len(splits) == 1
+        self._config = config
+        self.mixture = Mixture([split.samples for split in splits], config.mixture, config.global_batch)
+        self._last = None if epochs is None else epochs * splits[0].samples
+        self._order = functools.lru_cache(maxsize=2 * len(splits))(
+            lambda folder, epoch: Order(splits[folder].block_samples, splits[folder].fingerprint, config.seed, epoch)
         )
 
-    def order(self, epoch: int) -> Order:
-        """The order of an epoch."""
-        return self._order(epoch)
+    def order(self, folder: int, epoch: int) -> Order:
+        """The order of a folder's epoch."""
+        return self._order(folder, epoch)
 
     @property
     def steps(self) -> int:
@@ -113,27 +140,32 @@ class Plan:
 
     def step(self, number: int) -> StepPlan:
         """The plan of a step, from its number alone."""
-        begin = number * self._config.global_batch
-        end = begin + self._config.global_batch
-        if self._last is not None:
-            end = min(end, self._last)
-        runs = []
-        while begin < end:
-            epoch, place = divmod(begin, self._split.samples)
-            stop = min(place + end - begin, self._split.samples)
-            order = self.order(epoch)
-            runs += [Run(epoch, w, rows, order.samples(w, rows)) for w, rows in order.between(place, stop)]
-            begin += stop - place
-        lengths = np.concatenate([self._split.lengths[run.samples] for run in runs]).astype(np.int64)
-        counts = Counts(
-            tokens=int(lengths.sum()),
-            samples=len(lengths),
-            masked=sum(
-                int(self._split.counts[run.epoch % self._split.copies][run.samples].sum(dtype=np.int64)) for run in runs
-            ),
-            pairs=sum(int(self._split.paired[run.samples].sum(dtype=np.int64)) for run in runs),
-        )
-        return StepPlan(number, runs[0].epoch, runs, lengths, counts, _digest(runs))
+        runs: list[Run] = []
+        placed = 0
+        for folder, (begin, end) in enumerate(self.mixture.taken([number, number + 1]).T.tolist()):
+            for run in self._runs(folder, begin, end if self._last is None else min(end, self._last), placed):
+                runs.append(run)
+                placed += len(run.rows)
+        return self._measured(number, runs, np.empty(0, np.int64))
+
+    def without(self, step: StepPlan, damaged: Callable[[int, int, int], I64]) -> StepPlan:
+        """The step without the samples of damaged blocks.
+
+        Args:
+            damaged: of (folder, epoch, window), which of its blocks are, numbered as in the manifest.
+
+        Raises ValueError where nothing is left.
+        """
+        runs, quarantined = [], []
+        for run in step.runs:
+            blocks = np.searchsorted(self.corpus.splits[run.folder].block_ends, run.samples, side="right")
+            lost = np.isin(blocks, damaged(run.folder, run.epoch, run.window))
+            quarantined.append(self.corpus.sample_begins[run.folder] + run.samples[lost])
+            if not lost.all():
+                runs.append(run.only(~lost))
+        if not runs:
+            raise ValueError(f"step {step.number}: all of its samples are in damaged blocks; build the shards again")
+        return self._measured(step.number, runs, np.concatenate(quarantined))
 
     def cuts(self, step: StepPlan, world_size: int) -> I64:
         """Where micro-batches begin and end among the step's samples: int64 [world_size, micro-steps + 1].
@@ -157,10 +189,28 @@ class Plan:
         begins = np.arange(world_size)[:, None] * micro_steps + np.arange(micro_steps + 1)
         return edges[begins].astype(np.int64)
 
+    def _runs(self, folder: int, begin: int, end: int, placed: int) -> list[Run]:
+        """Samples [begin, end) of a folder's epochs end to end; the first stands at a place of the batch."""
+        runs = []
+        size = self.corpus.splits[folder].samples
+        while begin < end:
+            epoch, place = divmod(begin, size)
+            stop = min(place + end - begin, size)
+            order = self.order(folder, epoch)
+            for window, rows in order.between(place, stop):
+                places = np.arange(placed, placed + len(rows))
+                runs.append(Run(folder, epoch, window, rows, order.samples(window, rows), places))
+                placed += len(rows)
+            begin += stop - place
+        return runs
 
-def _digest(runs: list[Run]) -> str:
-    digest = hashlib.blake2b(digest_size=16)
-    for run in runs:
-        digest.update(np.int64(run.epoch).tobytes())
-        digest.update(run.samples.tobytes())
-    return digest.hexdigest()
+    def _measured(self, number: int, runs: list[Run], quarantined: I64) -> StepPlan:
+        lengths, masked, pairs = [], 0, 0
+        for run in runs:
+            split = self.corpus.splits[run.folder]
+            lengths.append(split.lengths[run.samples])
+            masked += int(split.counts[run.epoch % split.copies][run.samples].sum(dtype=np.int64))
+            pairs += int(np.count_nonzero(split.paired[run.samples]))
+        together = np.concatenate(lengths).astype(np.int64)
+        counts = Counts(tokens=int(together.sum()), samples=len(together), masked=masked, pairs=pairs)
+        return StepPlan(number, runs, together, counts, quarantined)

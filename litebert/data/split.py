@@ -2,72 +2,147 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import hashlib
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from data_tools.shards.blocks import Block, join
-from data_tools.shards.manifest import Manifest
+from data_tools.shards.blocks import Block
+from data_tools.shards.cache import Cache
+from data_tools.shards.folder import LocalFolder, RemoteFolder
+from data_tools.shards.manifest import FILE, Manifest
 from data_tools.shards.reader import ShardReader
-from data_tools.shards.tar import sha256
+from data_tools.text.huggingface import KINDS
+from litebert.data.columns import Columns
+
+_DEFAULT_CACHE = Path("~/.cache/litebert")
+_DEFAULT_CACHE_BYTES = 20 * 10**9
 
 
 class Split:
     """A split of training data.
 
     Attributes:
+        location: of the folder of shards, a path or a URL.
+        remote: whether it is a URL.
         fingerprint: of the folder of shards.
         tokenizer_fingerprint: of its tokenizer.
         vocab_size: number of ids.
         seq_length: tokens of a sample, at most.
         samples, tokens, documents: how many there are.
         copies: masked copies of each sample.
-        block_samples: samples of each block, in the order of the manifest.
+        block_samples: int64 [blocks], samples of each, in the order of the manifest.
         lengths: uint16 [samples], in the order of the manifest.
         counts: uint16 [copies, samples], masked tokens.
         paired: bool [samples], whether there is a segment B.
         unigram: int64 [vocab_size], how often each id occurs as text.
     """
 
-    def __init__(self, folder: Path, name: str) -> None:
-        """Raises ValueError where there is no such split, or its index does not belong to it."""
-        manifest = Manifest.load(folder)
+    def __init__(self, location: str | Path, name: str, cache: Cache | None = None) -> None:
+        """``cache``: where blocks of a URL are kept, ~/.cache/litebert if not said; a path needs none.
+
+        Raises ValueError where there is no such split, or its index does not belong to it.
+        """
+        self.location, self.name = str(location), name
+        self.remote = "://" in self.location
+        if self.remote:
+            kept = cache or Cache(_DEFAULT_CACHE.expanduser(), _DEFAULT_CACHE_BYTES)
+            self._files: LocalFolder | RemoteFolder = RemoteFolder(self.location, kept)
+            manifest = Manifest.parse(self._files.whole(FILE), f"{self.location}/{FILE}")
+        else:
+            self._files = LocalFolder(Path(self.location))
+            manifest = Manifest.load(Path(self.location))
         if name not in manifest.splits:
-            raise ValueError(f"{folder}: no split {name!r}; there are {', '.join(manifest.splits)}")
+            raise ValueError(f"{self.location}: no split {name!r}; there are {', '.join(manifest.splits)}")
         entry = manifest.splits[name]
-        self.folder = Path(folder)
         self.fingerprint = manifest.fingerprint
         self.tokenizer_fingerprint = manifest.tokenizer
+        self._tokenizer_kind = manifest.tokenizer_kind
         self.vocab_size = manifest.vocab_size
         self.seq_length = int(manifest.config["pairs"]["seq_length"])
         self.samples, self.tokens, self.documents = entry.samples, entry.tokens, entry.documents
         self.copies = len(entry.masked)
-        self.block_samples = [samples for shard in entry.shards for samples in shard.samples]
-        for column, expected in entry.index.items():
-            path = self.folder / f"{name}.{column}.npy"
-            if not path.is_file() or sha256(path) != expected:
-                raise ValueError(f"{path} is missing or not the manifest's; build the shards again")
+        self.block_samples = np.array([samples for shard in entry.shards for samples in shard.samples], np.int64)
+        self._index = entry.index
         self.lengths, self.counts, self.paired, self.unigram = (
-            np.load(self.folder / f"{name}.{column}.npy", mmap_mode="r", allow_pickle=False)
-            for column in ("lengths", "counts", "paired", "unigram")
+            self._column(column) for column in ("lengths", "counts", "paired", "unigram")
         )
-        self._readers = [ShardReader(self.folder, shard) for shard in entry.shards]
+        self._readers = [ShardReader(self._files, shard) for shard in entry.shards]
         self._shard_ends = np.cumsum([len(shard.samples) for shard in entry.shards])
 
-    def block(self, number: int, copy: int) -> Block:
-        """A block, numbered as in the manifest. Raises ValueError that names it if it is damaged."""
-        shard = int(np.searchsorted(self._shard_ends, number, side="right"))
-        first = int(self._shard_ends[shard - 1]) if shard else 0
-        return self._readers[shard].read(number - first, copy)
+    @functools.cached_property
+    def keys(self) -> npt.NDArray[np.uint64]:
+        """By which a ledger knows the samples: uint64 [samples]. Raises ValueError as the constructor."""
+        return self._column("keys")
 
-    def blocks(self, numbers: npt.ArrayLike, copy: int) -> Block:
-        """Blocks end to end, as one."""
-        return join([self.block(int(number), copy) for number in np.asarray(numbers)])
+    @functools.cached_property
+    def block_ends(self) -> npt.NDArray[np.int64]:
+        """Where each block ends, counted in samples: int64 [blocks]."""
+        return np.cumsum(self.block_samples)
+
+    def block(self, number: int, copy: int) -> Block:
+        """A block, numbered as in the manifest. Raises as ``columns``."""
+        reader, own = self._place(number)
+        return reader.read(own, copy)
+
+    def columns(self, number: int, copy: int) -> Columns:
+        """What training needs of a block.
+
+        Raises ValueError that names the block: DamagedBlock if it is not as it was written.
+        """
+        reader, own = self._place(number)
+        members = reader.members(own)
+        try:
+            return Columns.of(members, copy)
+        except ValueError as error:
+            raise ValueError(f"{reader.where(own)}: {error}") from error
+
+    def where(self, number: int) -> str:
+        """A block's file, key and offset, for a message."""
+        reader, own = self._place(number)
+        return reader.where(own)
+
+    def check(self, number: int) -> None:
+        """Reads a block, and raises DamagedBlock if it is not as it was written."""
+        reader, own = self._place(number)
+        reader.members(own)
+
+    @contextlib.contextmanager
+    def tokenizer(self) -> Iterator[Path]:
+        """The tokenizer's folder; one that is far away is copied for as long as this lasts."""
+        if not self.remote:
+            yield Path(self.location) / "tokenizer"
+            return
+        own = [kind.FILE for kind in KINDS if self._tokenizer_kind == kind.KIND]
+        with tempfile.TemporaryDirectory() as folder:
+            for name in (*own, "tokenizer.json", "tokenizer_config.json"):
+                (Path(folder) / name).write_bytes(self._files.whole(f"tokenizer/{name}"))
+            yield Path(folder)
 
     @functools.cached_property
     def unigram_log_probabilities(self) -> npt.NDArray[np.float64]:
         """Log of each id's share of the text, with one added to every count: float64 [vocab_size]."""
-        counts = self.unigram.astype(np.float64) + 1
-        return np.log(counts / counts.sum())
+        return log_probabilities(self.unigram)
+
+    def _column(self, name: str) -> npt.NDArray:
+        file, expected = f"{self.name}.{name}.npy", self._index.get(name)
+        column = self._files.array(file, lambda data: hashlib.sha256(data).hexdigest() == expected)
+        if column is None:
+            raise ValueError(f"{self.location}/{file} is missing or not the manifest's; build the shards again")
+        return column
+
+    def _place(self, number: int) -> tuple[ShardReader, int]:
+        shard = int(np.searchsorted(self._shard_ends, number, side="right"))
+        first = int(self._shard_ends[shard - 1]) if shard else 0
+        return self._readers[shard], number - first
+
+
+def log_probabilities(unigram: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """Log of each id's share, with one added to every count: float64 [ids]."""
+    counts = unigram.astype(np.float64) + 1
+    return np.log(counts / counts.sum())

@@ -139,16 +139,33 @@ def latest(run: Path, report: Callable[[str], None] = print, skipped: Iterable[i
         report: gets one line for each newer checkpoint that had to be passed over.
         skipped: batches that a roll-back ruled out: a checkpoint that was trained on one of them is not taken.
     """
-    for folder in reversed(_published(run)):
+    for folder in reversed(published(run)):
         try:
             checkpoint = read(folder)
-            _verify(checkpoint)
+            verify(checkpoint)
         except ValueError as error:
             report(f"skipping a damaged checkpoint: {error}")
             continue
         if {batch for batch in skipped if batch < checkpoint.step} <= set(checkpoint.info.get("skipped", ())):
             return checkpoint
     return None
+
+
+def published(run: Path) -> list[Path]:
+    """The folders of all checkpoints, oldest first: the step is zero-padded, so names sort as numbers do."""
+    return sorted(path for path in (run / "checkpoints").glob("step-*") if path.suffix != ".tmp")
+
+
+def verify(checkpoint: Checkpoint) -> None:
+    """Raises ValueError that names the first file of a checkpoint that is not as it was written."""
+    for name, expected in checkpoint.info["files"].items():
+        path = checkpoint.folder / name
+        if not path.is_file():
+            raise ValueError(f"{path} is missing")
+        if path.stat().st_size != expected["bytes"]:
+            raise ValueError(f"{path} has {path.stat().st_size} bytes, {expected['bytes']} were written")
+        if _sha256(path) != expected["sha256"]:
+            raise ValueError(f"{path} is not what was written: its SHA-256 differs")
 
 
 def folder_of(run: Path, step: int) -> Path:
@@ -230,11 +247,6 @@ def _all(peers: Peers, part: Callable[[], T]) -> list[T]:
     return [each["is"] for each in outcomes]
 
 
-def _published(run: Path) -> list[Path]:
-    """Oldest first: the step is zero-padded, so names sort as numbers do."""
-    return sorted(path for path in (run / "checkpoints").glob("step-*") if path.suffix != ".tmp")
-
-
 def _begin(aside: Path, durable: Sequence[Path], leads: bool) -> None:
     for path in durable:
         _sync(path)
@@ -273,7 +285,7 @@ def _show(aside: Path, folder: Path, content: Mapping[str, Any]) -> None:
 
 def _retain(run: Path, step: int, retention: Retention) -> None:
     """Drops what a roll-back or damage left behind, and what is no longer wanted."""
-    steps = [_step_of(folder) for folder in _published(run)]
+    steps = [_step_of(folder) for folder in published(run)]
     newer = [other for other in steps if other > step]
     for unwanted in newer + retention.unwanted([other for other in steps if other <= step]):
         _discard(folder_of(run, unwanted))
@@ -281,17 +293,6 @@ def _retain(run: Path, step: int, retention: Retention) -> None:
 
 def _step_of(folder: Path) -> int:
     return int(folder.name.removeprefix("step-"))
-
-
-def _verify(checkpoint: Checkpoint) -> None:
-    for name, expected in checkpoint.info["files"].items():
-        path = checkpoint.folder / name
-        if not path.is_file():
-            raise ValueError(f"{path} is missing")
-        if path.stat().st_size != expected["bytes"]:
-            raise ValueError(f"{path} has {path.stat().st_size} bytes, {expected['bytes']} were written")
-        if _sha256(path) != expected["sha256"]:
-            raise ValueError(f"{path} is not what was written: its SHA-256 differs")
 
 
 def _sha256(path: Path) -> str:

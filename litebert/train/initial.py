@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import torch
 
+from litebert.data.corpus import Corpus
 from litebert.data.split import Split
 from litebert.model.encoder import ModelConfig
 from litebert.model.heads import PretrainingModel
 from litebert.recipe import Recipe
 
 
-def initial_model(recipe: Recipe, split: Split) -> PretrainingModel:
+def initial_model(recipe: Recipe, data: Corpus | Split) -> PretrainingModel:
     """The recipe's model for the vocabulary of the data: a pure function of the two, equal on all ranks."""
     torch.manual_seed(recipe.train.seed)
-    model = PretrainingModel(recipe.model_config(split.vocab_size))
+    model = PretrainingModel(recipe.model_config(data.vocab_size))
     with torch.no_grad():
         if recipe.train.output_bias == "unigram":
-            model.mlm.bias.copy_(torch.from_numpy(split.unigram_log_probabilities))
+            model.mlm.bias.copy_(torch.from_numpy(data.unigram_log_probabilities))
         if recipe.train.positions == "sinusoidal":
             model.encoder.embeddings.position.weight.copy_(sinusoids(model.config))
     return model

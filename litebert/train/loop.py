@@ -14,7 +14,7 @@ from litebert.train.checkpoint import Checkpoint, Retention
 from litebert.train.clock import Clock
 from litebert.train.engine import Engine
 from litebert.train.health import Health, RollBack
-from litebert.train.ledger import Ledger
+from litebert.train.ledger import FILE, Ledger
 from litebert.train.metrics import Metrics
 from litebert.train.pulse import Pulse
 from litebert.train.run import RunFolder
@@ -52,7 +52,7 @@ class Training:
         config = recipe.train
         start = self.resumed.step if self.resumed else 0
         self._skipped = self.folder.skipped()
-        self._ledger = Ledger(path / "ledger.jsonl", begun.get("ledger")) if world.leads else None
+        self._ledger = Ledger(path / FILE, begun.get("ledger"), world.leads, world.control.total)
         self._metrics = Metrics(path, world, start, config.steps, begun.get("metrics"))
         self._health = Health(recipe.health, begun.get("health"))
         self._pulse = Pulse(world.control)
@@ -136,8 +136,7 @@ class Training:
         return is_over(recipe.schedule, done, recipe.train.steps, self._clock.seconds)
 
     def _record(self, step: Step) -> None:
-        if self._ledger:
-            self._ledger.append(step.number, step.epoch, step.digest, step.number in self._skipped)
+        self._ledger.append(step, skipped=step.number in self._skipped)
         self._metrics.tick()
 
     def _log(self, done: int, lr: float) -> None:
@@ -172,11 +171,14 @@ class Training:
             return
         metrics = self._metrics.begun()
         share, updates = self.engine.share()
-        durable = []
-        progress = {"updates": updates, "seconds": self._clock.seconds}
-        info = self.folder.record | progress | {"metrics": metrics, "health": self._health.begun()}
-        if self._ledger:
-            info |= {"ledger": self._ledger.commit(), "skipped": sorted(n for n in self._skipped if n < done)}
-            durable = [self.folder.path / "ledger.jsonl", self.folder.path / "metrics.jsonl"]
+        info = self.folder.record | {
+            "updates": updates,
+            "seconds": self._clock.seconds,
+            "ledger": self._ledger.commit(),
+            "skipped": sorted(number for number in self._skipped if number < done),
+            "metrics": metrics,
+            "health": self._health.begun(),
+        }
+        durable = [self.folder.path / FILE, self.folder.path / "metrics.jsonl"] if self.engine.world.leads else []
         self._saver.start(done, share, info, durable, begun)
         self._metrics.stalled(time.monotonic() - begun)

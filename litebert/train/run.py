@@ -1,6 +1,6 @@
 """A run folder: what lies in it, and what makes a continuation the same run.
 
-RUN/run.json  recipe.yaml  tokenizer/  ledger.jsonl  metrics.jsonl  tensorboard/  checkpoints/  done.json
+RUN/run.json  recipe.yaml  tokenizer/  ledger.bin  metrics.jsonl  tensorboard/  checkpoints/  done.json
     rollbacks.json, where there was one: the batches that are left out
 """
 
@@ -13,7 +13,7 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from litebert.train.world import World
 
 LOCK = ".lock"
 ROLLBACKS = "rollbacks.json"
-MOST_ROLLBACKS = 3  # to the same checkpoint; after that it is not the batches that are at fault
+MOST_ROLLBACKS, RECENT = 3, 100  # so many within so many steps; after that it is not the batches' fault
 PACKAGES = ("torch", "deepspeed", "numpy", "safetensors")
 
 
@@ -37,11 +37,13 @@ class RunFolder:
         path: where it lies.
         fingerprints: of what the run reads, by name: data and tokenizer.
         recipe: of the run.
+        data: where what it reads lies: paths or URLs of folders of shards, which may move.
     """
 
     path: Path
     fingerprints: Mapping[str, str]
     recipe: Recipe
+    data: Sequence[str] = ()
 
     @property
     def record(self) -> dict[str, Any]:
@@ -116,15 +118,17 @@ class RunFolder:
 
         Raises:
             ValueError: the checkpoint is of another run, or of a step behind which this one is to end.
-            FloatingPointError: going back to it has not helped.
+            FloatingPointError: going back has not helped.
         """
         found = latest(self.path, skipped=self.skipped()) if world.leads else None
         step = world.control.broadcast(found.step if found else 0)
-        behind = [back for back in self._rollbacks() if back["first"] >= step]
-        if len(behind) > MOST_ROLLBACKS:
+        rollbacks = self._rollbacks()
+        recent = [back for back in rollbacks if back["first"] > rollbacks[-1]["last"] - RECENT]
+        if len(recent) > MOST_ROLLBACKS:
             raise FloatingPointError(
-                f"{self.path} went back to step {step} {MOST_ROLLBACKS} times and still goes bad, now with "
-                f"{behind[-1]['reason']}; start a new --run with a lower optimizer.lr or more schedule.warmup_steps"
+                f"{self.path} went back {len(recent)} times in {RECENT} steps, the last time for steps "
+                f"{recent[-1]['first']} to {recent[-1]['last']} with {recent[-1]['reason']}: it is not the batches' "
+                "fault; start a new --run with a lower optimizer.lr or more schedule.warmup_steps"
             )
         if step == 0:
             return None
@@ -148,7 +152,8 @@ class RunFolder:
         record = self.path / "run.json"
         if not record.exists():
             versions = {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
-            write(record, json.dumps(self.record | {"versions": versions}, indent=1))
+            found = {"data": list(self.data), "versions": versions}
+            write(record, json.dumps(self.record | found, indent=1))
         write(self.path / "recipe.yaml", self.recipe.to_yaml())
         copied = self.path / "tokenizer"
         if not copied.exists():

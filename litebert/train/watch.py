@@ -7,6 +7,7 @@ that loses its power closes nothing: that is for the time-outs, or the cluster, 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
@@ -66,10 +67,11 @@ class Watch:
             print(f"rank {self._channel.rank}: rank {following} is gone, so this run ends", file=sys.stderr, flush=True)
             word.fill_(FOLLOW)
         if word.item() == FOLLOW:
-            parting = self._tell_previous(FOLLOW)
-            deadline = time.monotonic() + PARTING
-            while not parting.is_completed() and time.monotonic() < deadline:
-                time.sleep(0.01)
+            with contextlib.suppress(RuntimeError):  # the one before may be who is gone
+                parting = self._tell_previous(FOLLOW)
+                deadline = time.monotonic() + PARTING
+                while not parting.is_completed() and time.monotonic() < deadline:
+                    time.sleep(0.01)
             os._exit(LOST)
 
     def _tell_previous(self, word: int) -> dist.Work:

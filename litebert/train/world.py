@@ -37,6 +37,10 @@ class Channel:
         """Waits for all processes."""
         dist.barrier(self.group)
 
+    def total(self, numbers: torch.Tensor) -> None:
+        """Sums a tensor on the host over all ranks, in place."""
+        dist.all_reduce(numbers, group=self.group)
+
     def broadcast(self, number: int) -> int:
         """Rank 0's number, on every rank."""
         tensor = torch.tensor([number], dtype=torch.int64)

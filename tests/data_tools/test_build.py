@@ -167,7 +167,7 @@ def test_verify_names_what_is_damaged(shards, corpus, tokenizer_folder, build_co
         verify(folder)
     reader = ShardReader(folder, Manifest.load(folder).splits["train"].shards[0])
     reader.read(0, 0)
-    with pytest.raises(ValueError, match=r"train-00000.tar, block 1 at byte \d+: damaged"):
+    with pytest.raises(ValueError, match=r"train-00000.tar, block 00000-00001 at byte \d+: damaged"):
         reader.read(1, 0)
 
 

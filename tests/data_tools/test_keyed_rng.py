@@ -44,3 +44,12 @@ def test_permutation_is_one_and_every_place_is_reached_evenly():
     assert np.array_equal(np.sort(places, axis=1), np.broadcast_to(np.arange(20), places.shape))
     counts = np.stack([np.bincount(places[:, i], minlength=20) for i in range(20)])
     assert np.abs(counts - 200).max() < 6 * np.sqrt(200)
+
+
+@pytest.mark.parametrize("bits", [64, 60, 50, 8, 0])
+@pytest.mark.parametrize("size", [1, 2, 1000, 40_000])
+def test_permutation_is_the_stable_argsort_of_its_draws_however_many_are_equal(monkeypatch, bits, size):
+    drawn = np.random.default_rng(bits).integers(0, 2**bits, size, np.uint64)
+    words = ((drawn >> np.uint64(32)).astype(np.uint32), drawn.astype(np.uint32))
+    monkeypatch.setattr(keyed_rng, "draws", lambda *arguments: (*words, None, None))
+    assert keyed_rng.permutation(1, size).tolist() == np.argsort(drawn, kind="stable").tolist()

@@ -100,7 +100,7 @@ class Bench:
             ),
         ]
 
-    def group(self, world_size: int, jobs: list[dict[str, Any]], timeout: float = 120) -> tuple[list[int | str], str]:
+    def group(self, world_size: int, jobs: list[dict[str, Any]], timeout: float = 400) -> tuple[list[int | str], str]:
         """Runs jobs of worker.py in turn; returns their outcomes, and what rank 0 printed."""
         self._groups += 1
         folder = self.folder / f"group{self._groups}"

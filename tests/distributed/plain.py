@@ -80,7 +80,7 @@ def plain_training(arguments: list[str], most: int | None = None) -> tuple[list[
     """The loss of every step, or the first so many, of a pretraining command with a linear schedule, and the model."""
     torch.set_num_threads(1)
     command = parse_command(arguments, "")
-    recipe, split = command.recipe, Split(Path(command.data), "train")
+    recipe, split = command.recipe, Split(command.data[0], "train")
     model = initial_model(recipe, split)
     objective = PretrainingObjective(model, recipe.objective)
     parameters = list(model.parameters())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
@@ -17,6 +16,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from litebert.train.checkpoint import latest
+from litebert.train.ledger import FILE, read
 from tests.distributed.bench import REPOSITORY, Bench, environment, free_port
 
 pytestmark = pytest.mark.distributed
@@ -98,8 +98,8 @@ def test_ctrl_c_on_deepspeed_leaves_a_checkpoint(bench: Bench) -> None:
         wait_until(lambda: not alive(process.pid))
     found = latest(bench.run("ctrl_c"))
     assert found is not None
-    ledger = (bench.run("ctrl_c") / "ledger.jsonl").read_text().splitlines()
-    assert [json.loads(line)["step"] for line in ledger] == list(range(found.step))
+    records, _ = read(bench.run("ctrl_c") / FILE)
+    assert records["step"].tolist() == list(range(found.step))
     assert not (bench.run("ctrl_c") / "done.json").exists()
 
 

@@ -4,8 +4,9 @@ start.
     python worker.py JOBS RESULTS      with RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT in the
     environment
 
-JOBS is a JSON list of {"arguments": [...], "stop_after": step or null, "rubbish": whether memory that torch hands out
-is full of nan}; rank 0 writes a list of outcomes to RESULTS: an exit code, or the text of the error that was raised.
+JOBS is a JSON list of {"arguments": [...], "stop_after": step or null, "sabotage": fields of Sabotage, "rubbish":
+whether memory that torch hands out is full of nan}; rank 0 writes a list of outcomes to RESULTS: an exit code, or the
+text of the error that was raised.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from launcher.pretrain import pretrain
 from litebert.recipe import parse_command
 from litebert.train.stopping import StopRequest
 from litebert.train.world import World, join_world
+from tests.distributed.sabotage import Sabotage
 
 
 class StopAfter(StopRequest):
@@ -41,7 +43,8 @@ def outcome(job: dict, world: World) -> int | str:
     """Runs one job."""
     torch.use_deterministic_algorithms(job.get("rubbish", False), warn_only=True)
     try:
-        with StopAfter(job.get("stop_after")) as stop:
+        sabotage = Sabotage(**job.get("sabotage", {}))
+        with StopAfter(job.get("stop_after")) as stop, sabotage.applied(world.rank):
             return pretrain(parse_command(job["arguments"], "test"), world, stop)
     except (ValueError, OSError, FloatingPointError) as error:
         return str(error)

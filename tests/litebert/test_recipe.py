@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from litebert.model.presets import PRESETS
 from litebert.recipe import Recipe, fixed, parse_command
@@ -34,7 +36,7 @@ def recipe_file(tmp_path: Path) -> Path:
 
 def test_folders_and_the_launchers_rank_are_read() -> None:
     command = parse_command(["--local_rank=3", "--data=SHARDS", "--run", "RUN", "--data.seed", "4"], "")
-    assert (command.data, command.run, command.recipe.data.seed) == (Path("SHARDS"), Path("RUN"), 4)
+    assert (command.data, command.run, command.recipe.data.seed) == (("SHARDS",), Path("RUN"), 4)
 
 
 def test_the_command_line_beats_the_file_beats_the_preset(recipe_file: Path) -> None:
@@ -143,3 +145,21 @@ def test_shipped_recipes_are_sound_and_explained(path: Path) -> None:
     assert (REPOSITORY / recipe.train.ds_config).is_file()
     for line in path.read_text().splitlines():
         assert not re.match(r" +\w+: .", line) or "#" in line, f"{path.name}: {line.strip()} is not explained"
+
+
+def test_a_mixture_comes_from_file_and_command_line_and_goes_through_yaml_and_json(tmp_path: Path) -> None:
+    path = tmp_path / "mixed.yaml"
+    path.write_text("data: {mixture: {0: [1, 0], 9000: [0.5, 0.5]}}\n")
+    expected = {0: [1, 0], 9000: [0.5, 0.5]}
+    recipe = parse("--config", str(path))
+    assert recipe.data.mixture == expected
+    assert parse("--data.mixture", "{0: [1, 0], 9000: [0.5, 0.5]}").data.mixture == expected
+    assert Recipe.from_dict(yaml.safe_load(recipe.to_yaml())).data.mixture == expected
+    through_json = json.loads(json.dumps(recipe.to_dict()))
+    assert Recipe.from_dict(through_json).data.mixture == expected
+    assert fixed(through_json) == fixed(recipe.to_dict())
+
+
+def test_several_folders_are_several() -> None:
+    command = parse_command(["--data", "A", "https://host/B", "--run", "RUN"], "")
+    assert command.data == ("A", "https://host/B")

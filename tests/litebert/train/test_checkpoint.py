@@ -101,7 +101,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_and_no_litter(tmp_path: Path) ->
     try:
         tensors = {"weights": {"w": torch.randn(50_000)}}
         publish(disk, 3, tensors, {}, Retention(9))
-        with pytest.raises(OSError, match="rank 0 could not save a checkpoint: .*No space left"):
+        with pytest.raises(OSError, match=r"rank 0 could not save a checkpoint: .*No space left"):
             publish(disk, 6, tensors, {}, Retention(9))
         assert steps(disk) == ["step-00000003"]
         assert newest(disk) == (3, [])

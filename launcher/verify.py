@@ -1,0 +1,102 @@
+"""Proves from a run's ledger that each epoch saw each sample exactly once, in the planned order.
+
+python launcher/verify.py RUN [--data SHARDS ...]
+
+Exit codes: 0 it did, 1 it did not and the first difference is named, 2 something is wrong and said.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from data_tools.shards.cache import Cache
+from litebert.data.corpus import Corpus
+from litebert.data.plan import Plan
+from litebert.recipe import Recipe
+from litebert.train.audit import Audit, audit
+from litebert.train.ledger import FILE, read
+
+
+def verify(run: Path, data: list[str]) -> tuple[list[str], bool]:
+    """Checks the ledger of a run.
+
+    Args:
+        data: its folders of shards, where they are no longer where the run found them.
+
+    Returns:
+        lines to print, and whether all is as planned.
+
+    Raises:
+        ValueError: that cannot be told.
+    """
+    record = run / "run.json"
+    if not record.is_file() or not (run / FILE).is_file():
+        raise ValueError(f"{run}: not a run with a ledger (run.json and {FILE}); give the folder given as --run")
+    content = json.loads(record.read_text())
+    config = Recipe.from_dict(content["recipe"]).data
+    cache = Cache(Path(config.cache).expanduser(), int(config.cache_gb * 1e9))
+    corpus = Corpus.opened(data or content["data"], "train", cache)
+    if corpus.fingerprint != content["fingerprints"]["data"]:
+        raise ValueError(f"{run} was trained on other data than {', '.join(data or content['data'])}: give its own")
+    records, torn = read(run / FILE)
+    found = audit(records, Plan(corpus, config), config.global_batch)
+    lines = [f"{run}: {torn} bytes of a record that was cut off are left aside"] if torn else []
+    return [*lines, *_lines(run, corpus, found)], not found.difference
+
+
+def _lines(run: Path, corpus: Corpus, found: Audit) -> list[str]:
+    lines = []
+    if len(found.skipped):
+        lines.append(f"{run}: left out by roll-backs: steps {_ranges(found.skipped)}")
+    ends = np.append(corpus.sample_begins[1:], corpus.samples)
+    folders = np.searchsorted(ends, found.quarantined[:, 1], side="right")
+    for folder, split in enumerate(corpus.splits):
+        own = found.quarantined[folders == folder] - [0, corpus.sample_begins[folder]]
+        blocks = np.searchsorted(split.block_ends, own[:, 1], side="right")
+        for block in np.unique(blocks).tolist():
+            steps = own[blocks == block, 0]
+            said = f"{len(steps)} samples of steps {_ranges(np.unique(steps))}"
+            lines.append(f"{run}: in quarantine: {split.where(block)}: {said}")
+    if found.difference:
+        return [*lines, f"{run}: NOT as planned: {found.difference}"]
+    epochs = ", ".join(
+        f"{done:.2f} epochs of {split.location}" for done, split in zip(found.epochs, corpus.splits, strict=True)
+    )
+    but = " but for what is listed above" if lines else ""
+    return [
+        *lines,
+        f"{run}: as planned: {found.steps:,} steps of {found.trained:,} samples, {epochs}: each epoch saw each sample"
+        f" exactly once{but}, in order",
+    ]
+
+
+def _ranges(numbers: np.ndarray) -> str:
+    """Ascending numbers, briefly: 3-5, 9."""
+    groups = itertools.groupby(enumerate(numbers.tolist()), lambda pair: pair[1] - pair[0])
+    runs = [[number for _, number in group] for _, group in groups]
+    return ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs)
+
+
+def main() -> int:
+    """Print what was found."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, help="folder of the run")
+    parser.add_argument("--data", nargs="+", default=[], help="its folders of shards, if they have moved")
+    options = parser.parse_args()
+    try:
+        lines, sound = verify(options.run, options.data)
+    except (ValueError, OSError) as error:
+        print(f"verify: {error}", file=sys.stderr)
+        return 2
+    print("\n".join(lines))
+    return 0 if sound else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

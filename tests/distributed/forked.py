@@ -1,0 +1,118 @@
+"""Ranks that start in a second: forked from a server that has imported everything, and killed as any others are."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import psutil
+
+from launcher.pretrain import main
+from tests.distributed.bench import free_port
+
+
+class Job:
+    """A launcher and the ranks that it forked.
+
+    Attributes:
+        launcher: its process id.
+        ranks: theirs.
+    """
+
+    def __init__(self, ranks: int, arguments: list[str], log: Path, before: Callable[[int], None] | None) -> None:
+        self._codes, there = multiprocessing.Pipe(duplex=False)
+        self._process = _SERVER.Process(target=_launch, args=(there, ranks, free_port(), arguments, log, before))
+        self._process.start()
+        there.close()
+        self.ranks: list[int] = self._codes.recv()
+        self.launcher = self._process.pid or 0
+
+    @property
+    def pids(self) -> list[int]:
+        """All processes, the launcher first."""
+        return [self.launcher, *self.ranks]
+
+    def alive(self) -> list[int]:
+        """Those that still run."""
+        return [pid for pid in self.pids if _alive(pid)]
+
+    def gone(self, seconds: float) -> float:
+        """Waits until none is left, and returns how long that took; AssertionError if it takes longer."""
+        begun = time.monotonic()
+        while alive := self.alive():
+            assert time.monotonic() < begun + seconds, f"{len(alive)} processes live on"
+            time.sleep(0.01)
+        return time.monotonic() - begun
+
+    def codes(self, seconds: float) -> list[int]:
+        """Waits for the end; returns the exit codes of the ranks, a signal's negative."""
+        self.gone(seconds)
+        return self._codes.recv()
+
+    def clear(self) -> None:
+        """Leaves nothing behind."""
+        for pid in self.pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self._process.join()
+
+
+@contextlib.contextmanager
+def forked(ranks: int, arguments: list[str], log: Path, before: Callable[[int], None] | None = None) -> Iterator[Job]:
+    """A job of pretrain.py for as long as the context lasts.
+
+    Args:
+        ranks: how many.
+        arguments: of the command line.
+        log: gets what the ranks print.
+        before: what each rank does first, given its number; a function of a module.
+    """
+    job = Job(ranks, arguments, log, before)
+    try:
+        yield job
+    finally:
+        job.clear()
+
+
+_SERVER = multiprocessing.get_context("forkserver")
+_SERVER.set_forkserver_preload(["tests.distributed.preloaded"])
+
+
+def _launch(
+    pipe: Connection, ranks: int, port: int, arguments: list[str], log: Path, before: Callable[[int], None] | None
+) -> None:
+    """A launcher: forks the ranks, and waits for them as long as they take."""
+    children = []
+    for rank in range(ranks):
+        child = os.fork()
+        if not child:
+            _rank(rank, ranks, port, arguments, log, before)
+        children.append(child)
+    pipe.send(children)
+    pipe.send([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children])
+
+
+def _rank(
+    rank: int, ranks: int, port: int, arguments: list[str], log: Path, before: Callable[[int], None] | None
+) -> None:
+    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": ranks, "RANK": rank, "LOCAL_RANK": rank}
+    os.environ.update({name: str(value) for name, value in address.items()})
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    if before:
+        before(rank)
+    main(arguments)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
