@@ -80,8 +80,8 @@ class Training:
         try:
             for step in steps:
                 done = step.number + 1
-                lr = self._lr(step.number)
-                loss = None if step.number in self._skipped else self._train(step, lr)
+                lr = self._lr(step.number)  # the step's own: the clock goes on
+                loss = None if step.number in self._skipped else self._train(step)
                 self._record(step)
                 last = self._over(done)
                 if done % config.log_every == 0 or last:
@@ -106,7 +106,7 @@ class Training:
             self.folder.finish(done)
         return DONE
 
-    def _train(self, step: Step, lr: float) -> torch.Tensor:
+    def _train(self, step: Step) -> torch.Tensor:
         """One optimizer step; asks nothing of the device.
 
         Returns:
@@ -120,7 +120,7 @@ class Training:
             last = number == len(step.micro_batches)
             for name, value in self.engine.backward(batch.to(world.device), last).items():
                 totals[name] = totals[name] + value if name in totals else value
-        norm, taken = self.engine.update(lr)
+        norm, taken = self.engine.update(self._lr(step.number))
         totals["grad_norm"] = norm / world.size
         self._metrics.add(totals, step.counts.tokens, taken)
         return totals["loss"].where(taken, torch.nan)
