@@ -42,12 +42,16 @@ class Lamb(torch.optim.Optimizer):
     That code leaves the bias correction out, which makes a difference in the first steps only. A group with ``adapt``
     False has r = 1: there, biases and norms.
 
-    The device decides everything: no step waits for it. Like torch's fused optimizers it divides gradients by its
-    attribute ``grad_scale`` and changes nothing where ``found_inf`` is 1; both are 0-d tensors, or missing.
+    The device decides everything: no step waits for it.
 
     Attributes:
+        grad_scale: 0-d: what gradients are to be divided by, as torch's fused optimizers do; None for 1.
+        found_inf: 0-d: 1 if the next step is to change nothing, likewise.
         trust_ratios: fp64 [parameters that are adapted], in their order: r of the last step.
     """
+
+    grad_scale: Tensor | None = None
+    found_inf: Tensor | None = None
 
     def __init__(
         self,
@@ -115,7 +119,7 @@ class Lamb(torch.optim.Optimizer):
         torch._foreach_mul_(squares, torch.where(refused, 1.0, beta2))
         torch._foreach_addcmul_(squares, gradients, gradients, value=1 - beta2)
         del gradients
-        torch._foreach_add_([state["step"] for state in states], torch.where(refused, 0.0, 1.0))
+        torch._foreach_add_([state["step"] for state in states], [torch.where(refused, 0.0, 1.0)] * len(states))
         counts = torch.stack([state["step"] for state in states]).double().clamp(min=1)  # 0 where the first is refused
         denominators = torch._foreach_sqrt(squares)
         torch._foreach_div_(denominators, list((1 - beta2**counts).sqrt().unbind()))
@@ -158,12 +162,12 @@ class Lamb(torch.optim.Optimizer):
 
     def _refused(self, like: Tensor) -> Tensor:
         """Whether the step is to change nothing: 0-d, bool."""
-        found = getattr(self, "found_inf", None)
-        return torch.zeros((), dtype=torch.bool, device=like.device) if found is None else found > 0
+        if self.found_inf is None:
+            return torch.zeros((), dtype=torch.bool, device=like.device)
+        return self.found_inf > 0
 
     def _gradients(self, tensors: list[Tensor], refused: Tensor) -> list[Tensor]:
         gradients = [tensor.grad for tensor in tensors if tensor.grad is not None]
-        scale = getattr(self, "grad_scale", None)
-        if scale is not None:
-            gradients = list(torch._foreach_div(gradients, scale))
+        if self.grad_scale is not None:
+            gradients = list(torch._foreach_div(gradients, self.grad_scale))
         return [torch.where(refused, 0.0, gradient) for gradient in gradients]

@@ -84,7 +84,7 @@ def plain_training(arguments: list[str], most: int | None = None) -> tuple[list[
     model = initial_model(recipe, split)
     objective = PretrainingObjective(model, recipe.objective)
     parameters = list(model.parameters())
-    optimizer = {"adamw": PlainAdamW, "lamb": PlainLamb}[recipe.optimizer.kind](parameters, recipe.optimizer)
+    optimizer = (PlainLamb if recipe.optimizer.kind == "lamb" else PlainAdamW)(parameters, recipe.optimizer)
     whole = copy.copy(recipe.data)
     object.__setattr__(whole, "micro_tokens", 1_000_000)
     steps, warmup = recipe.train.steps, recipe.schedule.warmup_steps

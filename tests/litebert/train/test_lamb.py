@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import threading
+from collections.abc import Sequence
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 from litebert.train.lamb import Lamb, Piece
 
@@ -31,7 +33,7 @@ def lamb(of: list[nn.Parameter]) -> Lamb:
     return Lamb([matrices, vectors], lr=LR, betas=BETAS, eps=EPS)
 
 
-def take(optimizer: torch.optim.Optimizer, of: list[nn.Parameter], step: list[Tensor]) -> None:
+def take(optimizer: torch.optim.Optimizer, of: Sequence[Tensor], step: list[Tensor]) -> None:
     for parameter, gradient in zip(of, step, strict=True):
         parameter.grad = gradient.clone()
     optimizer.step()
@@ -42,7 +44,7 @@ def definition(steps: list[list[Tensor]]) -> tuple[list[list[float]], list[list[
     found = [[float(x) for x in p.detach().flatten()] for p in parameters()]
     m = [[0.0] * len(x) for x in found]
     v = [[0.0] * len(x) for x in found]
-    ratios = []
+    ratios: list[list[float]] = []
     for t, step in enumerate(steps, start=1):
         ratios.append([])
         for k, gradient in enumerate(step):
@@ -113,7 +115,8 @@ def on_slices(rank: int, size: int, ranks: Ranks) -> tuple[Tensor, Tensor, Tenso
     """What a rank's stretches come to, and the trust ratios that it knows of."""
     of = parameters()
     optimizer = lamb(of)
-    slices, pieces = [], {}
+    slices: list[Tensor] = []
+    pieces: dict[Tensor, list[Piece]] = {}
     for group, ndim in zip(optimizer.param_groups, (2, 1), strict=True):
         own, inside = stretch([p.detach() for p in of if p.ndim == ndim], rank, size)
         slices.append(nn.Parameter(own))
@@ -170,3 +173,14 @@ def test_zero_weights_and_zero_updates_are_not_scaled() -> None:
     assert optimizer.trust_ratios.tolist() == [1.0, 1.0]
     torch.testing.assert_close(zero.detach(), torch.full((2, 2), -0.5))
     assert torch.equal(still.detach(), torch.ones(2, 2))
+
+
+def test_no_step_asks_the_device_for_a_number() -> None:
+    """Fake tensors have no numbers: whatever reads one raises."""
+    with FakeTensorMode():
+        fake = [nn.Parameter(torch.empty(shape)) for shape in SHAPES]
+        optimizer = lamb(fake)
+        optimizer.found_inf, optimizer.grad_scale = torch.zeros(()), torch.ones(())
+        take(optimizer, fake, [torch.empty(shape) for shape in SHAPES])
+        with pytest.raises(DataDependentOutputException):
+            optimizer.trust_ratios.tolist()
