@@ -23,7 +23,7 @@ help:
 	@echo 'make env     set up .venv with the pinned dependencies'
 	echo 'make demo    text to an exported ALBERT, in minutes; CORPUS="files or folders" for your own text'
 	echo 'make test    the tests; ARGS="-k masks" for some of them'
-	echo 'make torture 125 kills of training at random moments, in minutes; KILLS=n for another number of them'
+	echo 'make torture training killed 125 times at random moments, in 20 minutes; KILLS=n for fewer or more'
 	echo 'make check   format, lint and types; make format puts the format right'
 
 env: $(STAMP)

@@ -23,7 +23,8 @@ from litebert.train.checkpoint import WEIGHTS, Checkpoint, owners
 from litebert.train.ds_config import complete, decides, stage_of
 from litebert.train.lamb import Lamb
 from litebert.train.optimizers import MOMENTS, OptimizerConfig, build_optimizer
-from litebert.train.partitions import pieces, slices
+from litebert.train.partitions import segments, slices
+from litebert.train.pieces import Piece
 from litebert.train.world import World
 
 KINDS = (WEIGHTS, *MOMENTS)
@@ -82,7 +83,7 @@ class Engine:
                 dist_init_required=False,
             )
         if isinstance(self._engine.basic_optimizer, Lamb) and self._stage:
-            lying = pieces(self._engine, self._stage, self._parameters.values(), world.rank)
+            lying = segments(self._engine, self._stage, self._parameters.values(), world.rank)
             self._engine.basic_optimizer.slice(lying, self._sum_over_ranks)
         self._make_state(updates=checkpoint.info["updates"] if checkpoint else 0)
         if checkpoint:
@@ -132,22 +133,26 @@ class Engine:
         optimizer = self._engine.basic_optimizer
         return optimizer.trust_ratios if isinstance(optimizer, Lamb) else None
 
-    def share(self) -> tuple[dict[str, dict[str, Tensor]], int]:
-        """This rank's share of the fp32 state, one parameter gathered at a time; collective.
+    def pieces(self) -> tuple[dict[str, dict[str, Piece]], int]:
+        """What this rank holds of the fp32 state, copied to the host; asks nothing of other ranks.
 
         Returns:
-            CPU tensors of this rank's own by kind ("weights", "exp_avg", "exp_avg_sq") and parameter name, whole;
-            and how many updates the optimizer has made.
+            pieces by kind ("weights", "exp_avg", "exp_avg_sq") and parameter name; all ranks' together are the whole.
+            And how many updates the optimizer has made.
         """
-        owner = owners({name: _numel(parameter) for name, parameter in self._parameters.items()}, self.world.size)
-        share: dict[str, dict[str, Tensor]] = {kind: {} for kind in KINDS}
+        owner = owners(
+            {name: _shape(parameter).numel() for name, parameter in self._parameters.items()}, self.world.size
+        )
+        held: dict[str, dict[str, Piece]] = {kind: {} for kind in KINDS}
         for name, parameter in self._parameters.items():
             for kind in KINDS:
-                tensor = self._gather(parameter, kind)
-                if owner[name] == self.world.rank:
-                    share[kind][name] = tensor.detach().to("cpu", torch.float32, copy=True).contiguous()
+                start, tensor = self._held(parameter, kind)
+                if self._stage == 0 and owner[name] != self.world.rank:
+                    tensor = tensor[:0]  # every rank has all of it
+                values = tensor.detach().to("cpu", torch.float32, copy=True)
+                held[kind][name] = Piece(tuple(_shape(parameter)), start, values)
         some = next(iter(self._engine.basic_optimizer.state.values()))
-        return share, int(some["step"].item())
+        return held, int(some["step"].item())
 
     def _load_weights(self, checkpoint: Checkpoint) -> None:
         """Before DeepSpeed cuts the parameters up."""
@@ -187,21 +192,32 @@ class Engine:
         dist.all_reduce(on_device)
         tensor.copy_(on_device)
 
-    def _gather(self, parameter: nn.Parameter, kind: str) -> Tensor:
-        from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
+    def _held(self, parameter: nn.Parameter, kind: str) -> tuple[int, Tensor]:
+        """The stretch of a parameter, or moment, laid flat, that this rank keeps in fp32: its start, and itself."""
+        from deepspeed.utils import safe_get_local_fp32_param, safe_get_local_optimizer_state
 
         if self._stage == 0:
-            return parameter if kind == WEIGHTS else self._engine.basic_optimizer.state[parameter][kind]
-        if kind == WEIGHTS:
-            return safe_get_full_fp32_param(parameter)
-        return safe_get_full_optimizer_state(parameter, kind)
+            return 0, self._whole(parameter, kind).flatten()
+        if self._stage == 3:
+            weight = kind == WEIGHTS
+            own = safe_get_local_fp32_param(parameter) if weight else safe_get_local_optimizer_state(parameter, kind)
+            start = min(self.world.rank * own.numel(), _shape(parameter).numel())
+            return start, own.flatten()[: _shape(parameter).numel() - start]  # without the padding
+        fragment = parameter._hp_mapping  # type: ignore[attr-defined]  # what ZeRO-1 and 2 link to it
+        if fragment is None:
+            return 0, torch.empty(0)
+        return fragment.lp_fragment_address.start, fragment.get_hp_fragment(None if kind == WEIGHTS else kind)
+
+    def _whole(self, parameter: nn.Parameter, kind: str) -> Tensor:
+        """A parameter or moment where every rank has all of them."""
+        return parameter if kind == WEIGHTS else self._engine.basic_optimizer.state[parameter][kind]
 
     def _scatter(self, parameter: nn.Parameter, kind: str, value: Tensor) -> None:
         from deepspeed import utils
 
         if self._stage == 0:
             with torch.no_grad():
-                self._gather(parameter, kind).copy_(value)
+                self._whole(parameter, kind).copy_(value)
         elif self._stage == 3:
             # DeepSpeed's setter for a whole parameter fails where the ranks do not divide it; the one for a
             # slice not.
@@ -217,9 +233,9 @@ class Engine:
             utils.safe_set_full_optimizer_state(parameter, value, kind)
 
 
-def _numel(parameter: nn.Parameter) -> int:
+def _shape(parameter: nn.Parameter) -> torch.Size:
     """Of the whole parameter: ZeRO-3 leaves an empty one in its place."""
-    return int(getattr(parameter, "ds_numel", parameter.numel()))
+    return torch.Size(getattr(parameter, "ds_shape", parameter.shape))
 
 
 def _slice(value: Tensor, size: int, rank: int) -> Tensor:

@@ -73,6 +73,7 @@ class Health:
         self._config = config
         self._good: deque[float] = deque(begun["good"], maxlen=config.spike_window)
         self._bad: list[int] = list(begun["bad"])
+        self._warned = False
 
     @property
     def troubled(self) -> bool:
@@ -99,7 +100,7 @@ class Health:
             raise RollBack(self._bad[0], step, reason)
 
     def plateau(self, step: int, mlm: float, unigram: float) -> str:
-        """A warning where the loss of masked words is still that of guessing by frequency; else empty.
+        """A warning, once, where the loss of masked words is still that of guessing by frequency; else empty.
 
         Args:
             step: optimizer steps done.
@@ -107,8 +108,9 @@ class Health:
             unigram: the loss of always answering with the frequencies of the training text, in nats.
         """
         late = 0 < self._config.plateau_steps <= step
-        if not late or mlm < unigram - self._config.plateau_nats:
+        if self._warned or not late or mlm < unigram - self._config.plateau_nats:
             return ""
+        self._warned = True
         return (
             f"warning: after {step} steps the loss of masked words, {mlm:.2f}, is still that of guessing by frequency, "
             f"{unigram:.2f}: the model is stuck; it often helps to lower optimizer.lr, to lengthen "

@@ -1,8 +1,8 @@
 """LAMB, on whole parameters and on slices of them: the same numbers either way.
 
 ZeRO hands an optimizer flat slices, each a rank's part of many parameters laid end to end. The norms that LAMB scales a
-parameter's update by are of the whole parameter. So each rank squares and sums its pieces, in fp64, and one all-reduce
-makes whole norms of them.
+parameter's update by are of the whole parameter. So each rank squares and sums its segments, in fp64, and one
+all-reduce makes whole norms of them.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 
 @dataclasses.dataclass(frozen=True)
-class Piece:
-    """Where a piece of a parameter lies in a flat slice.
+class Segment:
+    """A stretch of a parameter in a flat slice.
 
     Attributes:
         parameter: the whole one, as the optimizer was first given it.
@@ -70,25 +70,26 @@ class Lamb(torch.optim.Optimizer):
         adapted = [p for group in self.param_groups if group["adapt"] for p in group["params"]]
         self._numbers = {parameter: number for number, parameter in enumerate(adapted)}
         self._total: Callable[[Tensor], None] | None = None
-        self._place({p: [Piece(p, 0, p.numel())] for p in adapted}, self.param_groups[0]["params"][0].device)
+        self._place({p: [Segment(p, 0, p.numel())] for p in adapted}, self.param_groups[0]["params"][0].device)
 
-    def slice(self, pieces: Mapping[Tensor, Sequence[Piece]], total: Callable[[Tensor], None]) -> None:
+    def slice(self, segments: Mapping[Tensor, Sequence[Segment]], total: Callable[[Tensor], None]) -> None:
         """Goes on with this rank's slices in the place of whole parameters.
 
         Args:
-            pieces: what lies in each 1-d slice that ``step`` will find in the place of parameters.
+            segments: what lies in each 1-d slice that ``step`` will find in the place of parameters.
             total: sums a tensor over ranks, in place; every ``step`` of such a group calls it once.
         """
         self._total = total
-        self._place(pieces, next(iter(pieces)).device)
+        self._place(segments, next(iter(segments)).device)
 
-    def _place(self, pieces: Mapping[Tensor, Sequence[Piece]], device: torch.device) -> None:
-        self._pieces = {
-            tensor: [piece for piece in here if piece.parameter in self._numbers] for tensor, here in pieces.items()
+    def _place(self, segments: Mapping[Tensor, Sequence[Segment]], device: torch.device) -> None:
+        numbers = self._numbers
+        self._segments = {
+            tensor: [each for each in here if each.parameter in numbers] for tensor, here in segments.items()
         }
         self._where = {
-            tensor: torch.tensor([self._numbers[piece.parameter] for piece in here], dtype=torch.int64, device=device)
-            for tensor, here in self._pieces.items()
+            tensor: torch.tensor([numbers[each.parameter] for each in here], dtype=torch.int64, device=device)
+            for tensor, here in self._segments.items()
         }
         self.trust_ratios = torch.ones(len(self._numbers), dtype=torch.float64, device=device)
 
@@ -130,12 +131,12 @@ class Lamb(torch.optim.Optimizer):
         return list(updates)
 
     def _adapt(self, adapted: list[tuple[Tensor, Tensor]]) -> None:
-        """Scales updates, piece by piece, by the trust ratios of whole parameters."""
+        """Scales updates, segment by segment, by the trust ratios of whole parameters."""
         weights, updates = (
             [
-                tensors[of].view(-1)[piece.start : piece.start + piece.numel]
+                tensors[of].view(-1)[each.start : each.start + each.numel]
                 for tensors in adapted
-                for piece in self._pieces[tensors[0]]
+                for each in self._segments[tensors[0]]
             ]
             for of in (0, 1)
         )

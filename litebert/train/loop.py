@@ -170,7 +170,7 @@ class Training:
         if self._health.troubled and not must:
             return
         metrics = self._metrics.begun()
-        share, updates = self.engine.share()
+        pieces, updates = self.engine.pieces()
         info = self.folder.record | {
             "updates": updates,
             "seconds": self._clock.seconds,
@@ -180,5 +180,5 @@ class Training:
             "health": self._health.begun(),
         }
         durable = [self.folder.path / FILE, self.folder.path / "metrics.jsonl"] if self.engine.world.leads else []
-        self._saver.start(done, share, info, durable, begun)
+        self._saver.start(done, pieces, info, durable, begun)
         self._metrics.stalled(time.monotonic() - begun)

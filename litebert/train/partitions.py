@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from litebert.train.lamb import Piece
+from litebert.train.lamb import Segment
 
 
 def slices(engine: Any, stage: int) -> Iterator[Tensor]:
@@ -25,9 +25,9 @@ def slices(engine: Any, stage: int) -> Iterator[Tensor]:
             yield from group["params"]
 
 
-def pieces(engine: Any, stage: int, parameters: Iterable[nn.Parameter], rank: int) -> dict[Tensor, list[Piece]]:
+def segments(engine: Any, stage: int, parameters: Iterable[nn.Parameter], rank: int) -> dict[Tensor, list[Segment]]:
     """What lies in each of a rank's slices, at stages 1 to 3, without padding."""
-    found: dict[Tensor, list[Piece]] = {slice_: [] for slice_ in slices(engine, stage)}
+    found: dict[Tensor, list[Segment]] = {slice_: [] for slice_ in slices(engine, stage)}
     if stage == 3:
         for slice_, group in zip(found, engine.optimizer.fp16_groups, strict=True):
             start = 0
@@ -35,7 +35,7 @@ def pieces(engine: Any, stage: int, parameters: Iterable[nn.Parameter], rank: in
                 size = parameter.partition_numel()
                 filled = min(size, parameter.ds_numel - rank * size)
                 if filled > 0:
-                    found[slice_].append(Piece(parameter, start, filled))
+                    found[slice_].append(Segment(parameter, start, filled))
                 start += size
         return found
     for parameter in parameters:
@@ -43,5 +43,5 @@ def pieces(engine: Any, stage: int, parameters: Iterable[nn.Parameter], rank: in
         if mapping:  # else it lies on other ranks
             (slice_,) = engine.basic_optimizer.param_groups[mapping.param_group_index]["params"]
             address = mapping.get_hp_fragment_address()
-            found[slice_].append(Piece(parameter, address.start, address.numel))
+            found[slice_].append(Segment(parameter, address.start, address.numel))
     return found

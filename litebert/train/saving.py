@@ -1,4 +1,4 @@
-"""Saving beside training: the loop stands still while its state is copied to the host, and no longer."""
+"""Saving beside training: the loop stands still while what its rank holds is copied to the host, and no longer."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
-from litebert.train.checkpoint import Peers, Retention, publish
+from litebert.train.checkpoint import Retention, publish
+from litebert.train.pieces import Pieces, assemble
+from litebert.train.world import Channel
 
 
 class Saver:
@@ -20,20 +20,20 @@ class Saver:
         self,
         run: Path,
         retention: Retention,
-        peers: Peers,
+        channel: Channel,
         say: Callable[[str], None],
         failed: Callable[[], None],
     ) -> None:
         """Args:
         run: the run folder.
         retention: which checkpoints stay.
-        peers: all ranks, over a channel that nothing else uses.
+        channel: between all ranks, used by nothing else.
         say: gets a line for each checkpoint, in the thread.
         failed: is called in the thread where one could not be saved; ``wait`` then says why.
         """
         self._run = run
         self._retention = retention
-        self._peers = peers
+        self._channel = channel
         self._say = say
         self._failed = failed
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="saver")
@@ -43,21 +43,22 @@ class Saver:
     def start(
         self,
         step: int,
-        tensors: Mapping[str, Mapping[str, Tensor]],
+        pieces: Pieces,
         info: Mapping[str, Any],
         durable: Sequence[Path],
         begun: float,
     ) -> None:
-        """Begins to save, once the checkpoint before is saved; arguments as of ``publish``.
+        """Begins to save, once the checkpoint before is saved; other arguments as of ``publish``.
 
         Args:
+            pieces: what this rank holds, copied: nothing of it changes any more.
             begun: the time.monotonic() since which training stands still for this.
 
         Raises:
             OSError: the one before could not be saved; the same on every rank.
         """
         self.wait()
-        self._saving = self._thread.submit(self._publish, step, tensors, info, durable, begun, time.monotonic())
+        self._saving = self._thread.submit(self._publish, step, pieces, info, durable, begun, time.monotonic())
 
     def wait(self) -> None:
         """Waits until everything begun is saved. Raises OSError where it could not be, the same on every rank."""
@@ -68,14 +69,15 @@ class Saver:
     def _publish(
         self,
         step: int,
-        tensors: Mapping[str, Mapping[str, Tensor]],
+        pieces: Pieces,
         info: Mapping[str, Any],
         durable: Sequence[Path],
         begun: float,
         copied: float,
     ) -> None:
         try:
-            checkpoint = publish(self._run, step, tensors, info, self._retention, self._peers, durable)
+            tensors = assemble(pieces, self._channel)
+            checkpoint = publish(self._run, step, tensors, info, self._retention, self._channel, durable)
         except BaseException:
             self._failed()
             raise

@@ -37,6 +37,14 @@ class Channel:
         """Waits for all processes."""
         dist.barrier(self.group)
 
+    def send(self, tensor: torch.Tensor, rank: int) -> None:
+        """Sends a tensor on the host to a rank that receives it."""
+        dist.send(tensor, rank, group=self.group)
+
+    def receive(self, tensor: torch.Tensor, rank: int) -> None:
+        """Fills a tensor on the host with what a rank sends."""
+        dist.recv(tensor, rank, group=self.group)
+
     def total(self, numbers: torch.Tensor) -> None:
         """Sums a tensor on the host over all ranks, in place."""
         dist.all_reduce(numbers, group=self.group)

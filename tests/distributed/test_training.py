@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from litebert.data.plan import DataConfig, Plan
+from litebert.data.split import Split
 from litebert.train.checkpoint import read_weights
 from litebert.train.ledger import FILE, read
 from tests.distributed.bench import STEPS, Bench
@@ -18,6 +20,7 @@ pytestmark = pytest.mark.distributed
 
 STAGES = (0, 1, 2, 3)
 HALF = STEPS // 2
+LONG = ("--train.steps", "40")
 NO_DROPOUT = ("--model.dropout", "0")
 DISTIL = ("--model.pooler", "false", "--model.token_types", "0", "--train.steps", "5")
 
@@ -32,9 +35,9 @@ def two_ranks(bench: Bench) -> list[int | str]:
     jobs = []
     for stage in STAGES:
         jobs += [
-            job(bench, f"whole{stage}", stage=stage),
-            job(bench, f"halves{stage}", stage=stage, stop_after=HALF),
-            job(bench, f"halves{stage}", stage=stage),
+            job(bench, f"whole{stage}", *LONG, stage=stage),
+            job(bench, f"halves{stage}", *LONG, stage=stage, stop_after=20),
+            job(bench, f"halves{stage}", *LONG, stage=stage),
         ]
     jobs += [
         job(bench, "two_ranks", *NO_DROPOUT, stage=2),
@@ -89,6 +92,25 @@ def one_rank(bench: Bench, two_ranks: list[int | str]) -> tuple[list[int | str],
 
 
 @pytest.fixture(scope="module")
+def shapes(bench: Bench) -> list[list[dict[str, float]]]:
+    """The same run on 1 rank with 8 micro-batches a step, on 2 with 4, on 4 with 2; their metrics."""
+    plans = ((seed, tokens) for seed in range(1, 200) for tokens in range(400, 500, 5))
+    split = Split(str(bench.shards), "train")
+    seed, tokens = next(plan for plan in plans if micro_steps(split, *plan) == {(8, 4, 2)})
+    settings = ("--data.global_batch", "32", "--data.seed", str(seed), "--data.micro_tokens", str(tokens))
+    for ranks in (1, 2, 4):
+        outcomes, _ = bench.group(ranks, [job(bench, f"shape{ranks}", *NO_DROPOUT, *settings, "--train.steps", "10")])
+        assert outcomes == [0]
+    return [bench.metrics(f"shape{ranks}") for ranks in (1, 2, 4)]
+
+
+def micro_steps(split: Split, seed: int, tokens: int) -> set[tuple[int, ...]]:
+    """On 1, 2 and 4 ranks, of each of ten steps."""
+    plan = Plan(split, DataConfig(global_batch=32, seed=seed, micro_tokens=tokens))
+    return {tuple(plan.cuts(plan.step(n), ranks).shape[1] - 1 for ranks in (1, 2, 4)) for n in range(10)}
+
+
+@pytest.fixture(scope="module")
 def three_ranks(bench: Bench, one_rank: tuple[list[int | str], str]) -> list[int | str]:
     """The last third of what one and two ranks began."""
     return bench.group(3, [job(bench, "elastic", *NO_DROPOUT, stage=3)])[0]
@@ -101,10 +123,10 @@ def test_runs_end_as_they_should(two_ranks: list[int | str]) -> None:
 @pytest.mark.parametrize("stage", STAGES)
 def test_an_interrupted_run_is_the_whole_run_bit_for_bit(bench: Bench, two_ranks: Any, stage: int) -> None:
     assert bench.metrics(f"halves{stage}") == bench.metrics(f"whole{stage}")
-    assert bench.hashes(f"halves{stage}") == bench.hashes(f"whole{stage}")
+    assert bench.hashes(f"halves{stage}", 40) == bench.hashes(f"whole{stage}", 40)
     halves, whole = (read(bench.run(f"{run}{stage}") / FILE)[0] for run in ("halves", "whole"))
     assert halves.tolist() == whole.tolist()
-    assert halves["step"].tolist() == list(range(STEPS))
+    assert halves["step"].tolist() == list(range(40))
 
 
 @pytest.mark.parametrize("stage", STAGES[1:])
@@ -125,6 +147,15 @@ def test_stages_agree(bench: Bench, two_ranks: Any, stage: int) -> None:
 
 def test_world_sizes_agree(bench: Bench, one_rank: Any) -> None:
     np.testing.assert_allclose(bench.losses("two_ranks"), bench.losses("one_rank"), rtol=0, atol=1e-5)
+
+
+def test_ranks_and_micro_batches_are_exchangeable(bench: Bench, shapes: list[list[dict[str, float]]]) -> None:
+    whole = weights(bench, "shape1", 10)
+    for ranks, lines in zip((1, 2, 4), shapes, strict=True):
+        losses, expected = ([line["loss"] for line in each] for each in (lines, shapes[0]))
+        np.testing.assert_allclose(losses, expected, rtol=0, atol=2e-6)
+        for name, weight in weights(bench, f"shape{ranks}", 10).items():
+            torch.testing.assert_close(weight, whole[name], rtol=0, atol=2e-5, msg=f"{ranks} ranks: {name}")
 
 
 def test_a_run_moves_between_world_sizes_and_stages(bench: Bench, one_rank: Any, three_ranks: Any) -> None:
@@ -162,7 +193,7 @@ def test_another_recipe_is_refused_with_every_difference(bench: Bench, one_rank:
     assert "optimizer.lr was 0.003, now 0.0001" in message
     assert "model.hidden_size was 63, now 66" in message
     assert "log_every was" not in message
-    assert "what may change: the number of ranks, data.micro_tokens, health." in message
+    assert "what may change: the number of ranks, data." in message and "train.steps)" in message
     assert "raise train.steps" in one_rank[0][4]
 
 
@@ -199,5 +230,5 @@ def test_a_folder_in_which_another_training_is_at_work_is_refused(bench: Bench, 
     assert [path.name for path in bench.run("held").iterdir()] == [".lock"]
 
 
-def weights(bench: Bench, run: str) -> dict[str, torch.Tensor]:
-    return read_weights(bench.run(run) / "checkpoints" / f"step-{STEPS:08d}")
+def weights(bench: Bench, run: str, step: int = STEPS) -> dict[str, torch.Tensor]:
+    return read_weights(bench.run(run) / "checkpoints" / f"step-{step:08d}")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
-from litebert.train.lamb import Lamb, Piece
+from litebert.train.lamb import Lamb, Segment
 
 LR, BETAS, EPS, DECAY, STEPS = 0.02, (0.9, 0.98), 1e-6, 0.1, 6
 SHAPES = [(5, 7), (3, 3), (11,), (2, 6), (4,)]
@@ -116,13 +116,13 @@ def on_slices(rank: int, size: int, ranks: Ranks) -> tuple[Tensor, Tensor, Tenso
     of = parameters()
     optimizer = lamb(of)
     slices: list[Tensor] = []
-    pieces: dict[Tensor, list[Piece]] = {}
+    segments: dict[Tensor, list[Segment]] = {}
     for group, ndim in zip(optimizer.param_groups, (2, 1), strict=True):
         own, inside = stretch([p.detach() for p in of if p.ndim == ndim], rank, size)
         slices.append(nn.Parameter(own))
-        pieces[slices[-1]] = [Piece(group["params"][number], start, numel) for number, start, numel in inside]
+        segments[slices[-1]] = [Segment(group["params"][number], start, numel) for number, start, numel in inside]
         group["params"] = [slices[-1]]
-    optimizer.slice(pieces, ranks.total)
+    optimizer.slice(segments, ranks.total)
     for step in gradients():
         cut = [stretch([g for g in step if g.ndim == ndim], rank, size)[0] for ndim in (2, 1)]
         take(optimizer, slices, cut)
