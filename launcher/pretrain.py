@@ -33,6 +33,7 @@ from litebert.train.health import RollBack
 from litebert.train.initial import initial_model
 from litebert.train.loop import DONE, Training
 from litebert.train.run import RunFolder
+from litebert.train.schedule import is_over
 from litebert.train.stopping import StopRequest
 from litebert.train.watch import Watch
 from litebert.train.world import World, join_world
@@ -80,9 +81,9 @@ def attempt(
     """Trains from the newest checkpoint on; as ``pretrain``, but that it may raise RollBack."""
     checkpoint = folder.resume(world)
     start = checkpoint.step if checkpoint else 0
-    if start == recipe.train.steps:
+    if checkpoint and is_over(recipe.schedule, start, recipe.train.steps, checkpoint.info["seconds"]):
         if world.leads:
-            folder.finish()
+            folder.finish(start)
             print(f"{folder.path}: all {start} steps are done")
         return DONE
     group = agreement(recipe.data)

@@ -128,8 +128,6 @@ class Recipe:
         warmup, steps = self.schedule.warmup_steps, self.train.steps
         if warmup > steps:
             problems.append(f"schedule.warmup_steps {warmup} exceeds train.steps {steps}")
-        if self.schedule.kind == "constant" and self.schedule.final_ratio:
-            problems.append("schedule.final_ratio has no effect where schedule.kind is constant: remove it")
         if (pairs := self.objective.pairs) and not self.model.pooler:
             problems.append(f"objective.{pairs} needs model.pooler true: set it, or objective.{pairs} 0")
         return problems

@@ -86,11 +86,17 @@ def _zero_problems(zero: Any) -> list[str]:
     from deepspeed.runtime.zero.config import DeepSpeedZeroConfig  # not before join_world
 
     try:
-        DeepSpeedZeroConfig.model_validate(zero)
+        checked = DeepSpeedZeroConfig.model_validate(zero)
     except ValueError as error:
         listed = error.errors()  # type: ignore[attr-defined]  # it is pydantic's
         return [f"{''.join(f'.{key}' for key in each['loc'])}: {each['msg']}" for each in listed]
-    return []
+    offload = checked.offload_optimizer
+    problems = []
+    if offload and offload.device == "nvme":
+        problems.append(".offload_optimizer.device nvme hides the state that checkpoints are made of: use cpu")
+    if offload and offload.ratio != 1:
+        problems.append(f".offload_optimizer.ratio {offload.ratio} trains the rest with an AdamW of its own: remove it")
+    return problems
 
 
 def stage_of(ds_config: dict[str, Any]) -> int:

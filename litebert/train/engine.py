@@ -13,15 +13,17 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Iterator
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from litebert.train.checkpoint import WEIGHTS, Checkpoint, owners
 from litebert.train.ds_config import complete, decides, stage_of
+from litebert.train.lamb import Lamb
 from litebert.train.optimizers import MOMENTS, OptimizerConfig, build_optimizer
+from litebert.train.partitions import segments, slices
 from litebert.train.pieces import Piece
 from litebert.train.world import World
 
@@ -80,6 +82,9 @@ class Engine:
                 config=complete(ds_config, optimizer, precision),
                 dist_init_required=False,
             )
+        if isinstance(self._engine.basic_optimizer, Lamb) and self._stage:
+            lying = segments(self._engine, self._stage, self._parameters.values(), world.rank)
+            self._engine.basic_optimizer.slice(lying, self._sum_over_ranks)
         self._make_state(updates=checkpoint.info["updates"] if checkpoint else 0)
         if checkpoint:
             self._load_state(checkpoint)
@@ -123,6 +128,11 @@ class Engine:
         norm = torch.as_tensor(norm, dtype=torch.float64, device=self.world.device)
         return norm, norm.isfinite()
 
+    def trust_ratios(self) -> Tensor | None:
+        """LAMB's, of the last step: fp64 [matrices], the same on every rank; None without LAMB."""
+        optimizer = self._engine.basic_optimizer
+        return optimizer.trust_ratios if isinstance(optimizer, Lamb) else None
+
     def pieces(self) -> tuple[dict[str, dict[str, Piece]], int]:
         """What this rank holds of the fp32 state, copied to the host; asks nothing of other ranks.
 
@@ -155,7 +165,7 @@ class Engine:
                 parameter.copy_(weights[name])
 
     def _make_state(self, updates: int) -> None:
-        for flat in self._flat_partitions():
+        for flat in slices(self._engine, self._stage):
             state = {moment: torch.zeros_like(flat, requires_grad=False) for moment in MOMENTS}
             state["step"] = torch.tensor(float(updates), device=flat.device)
             self._engine.basic_optimizer.state[flat] = state
@@ -176,13 +186,11 @@ class Engine:
         gradients = [p.grad for p in self._parameters.values() if p.grad is not None]
         return torch.nn.utils.get_total_norm(gradients)
 
-    def _flat_partitions(self) -> Iterator[Tensor]:
-        """What the optimizer sees as its parameters on this rank."""
-        if self._stage == 3:
-            yield from self._engine.optimizer.fp32_partitioned_groups_flat
-        else:
-            for group in self._engine.basic_optimizer.param_groups:
-                yield from group["params"]
+    def _sum_over_ranks(self, tensor: Tensor) -> None:
+        """In place; offloaded optimizers have tensors on the host, where NCCL cannot go."""
+        on_device = tensor.to(self.world.device)
+        dist.all_reduce(on_device)
+        tensor.copy_(on_device)
 
     def _held(self, parameter: nn.Parameter, kind: str) -> tuple[int, Tensor]:
         """The stretch of a parameter, or moment, laid flat, that this rank keeps in fp32: its start, and itself."""

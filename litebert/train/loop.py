@@ -11,6 +11,7 @@ import torch
 from data_tools.shards.keyed_rng import key_of
 from litebert.data.batch import Step
 from litebert.train.checkpoint import Checkpoint, Retention
+from litebert.train.clock import Clock
 from litebert.train.engine import Engine
 from litebert.train.health import Health, RollBack
 from litebert.train.ledger import FILE, Ledger
@@ -18,7 +19,7 @@ from litebert.train.metrics import Metrics
 from litebert.train.pulse import Pulse
 from litebert.train.run import RunFolder
 from litebert.train.saving import Saver
-from litebert.train.schedule import lr_factor
+from litebert.train.schedule import is_over, lr_factor
 from litebert.train.stopping import StopRequest, hours_running
 
 DONE = 0
@@ -55,6 +56,7 @@ class Training:
         self._metrics = Metrics(path, world, start, config.steps, begun.get("metrics"))
         self._health = Health(recipe.health, begun.get("health"))
         self._pulse = Pulse(world.control)
+        self._clock = Clock(world.control, begun.get("seconds", 0.0))
         retention = Retention(config.keep_last, config.keep_every)
         failed = "a checkpoint could not be saved"
         self._saver = Saver(path, retention, world.saving, self._metrics.say, lambda: self.stop.ask(failed))
@@ -62,7 +64,7 @@ class Training:
         self._granted = time.monotonic() + self._budget - hours_running() * 3600
 
     def run(self, steps: Iterable[Step]) -> int:
-        """Trains to the last step, or until all ranks agree to stop; both leave a checkpoint.
+        """Trains to the end, or until all ranks agree to stop; both leave a checkpoint.
 
         Args:
             steps: this rank's, from the one after ``resumed`` to the last.
@@ -78,11 +80,12 @@ class Training:
         try:
             for step in steps:
                 done = step.number + 1
-                last = done == config.steps
+                lr = self._lr(step.number)  # the step's own: the clock goes on
                 loss = None if step.number in self._skipped else self._train(step)
                 self._record(step)
+                last = self._over(done)
                 if done % config.log_every == 0 or last:
-                    self._log(done)
+                    self._log(done, lr)
                 stopping = self._listen(step.number, loss) and not last
                 if done % config.checkpoint_every == 0 or last or stopping:
                     self._save(done, must=last or stopping)
@@ -91,6 +94,8 @@ class Training:
                     reason = self.stop.reason or "another rank was asked to"
                     self._metrics.say(f"stopped after step {done} ({reason}); the same command goes on from here")
                     return CONTINUE
+                if last:
+                    break
             self._saver.wait()
         except RollBack:
             self._saver.wait()
@@ -98,7 +103,7 @@ class Training:
         finally:
             self._metrics.close()
         if self.engine.world.leads:
-            self.folder.finish()
+            self.folder.finish(done)
         return DONE
 
     def _train(self, step: Step) -> torch.Tensor:
@@ -122,14 +127,26 @@ class Training:
 
     def _lr(self, step: int) -> float:
         recipe = self.folder.recipe
-        return recipe.optimizer.lr * lr_factor(recipe.schedule, step, recipe.train.steps)
+        return recipe.optimizer.lr * lr_factor(recipe.schedule, step, recipe.train.steps, self._clock.seconds)
+
+    def _over(self, done: int) -> bool:
+        recipe = self.folder.recipe
+        if recipe.schedule.hours:
+            self._clock.tick()
+        return is_over(recipe.schedule, done, recipe.train.steps, self._clock.seconds)
 
     def _record(self, step: Step) -> None:
         self._ledger.append(step, skipped=step.number in self._skipped)
         self._metrics.tick()
 
-    def _log(self, done: int) -> None:
-        means = self._metrics.log(done, self._lr(done - 1))
+    def _log(self, done: int, lr: float) -> None:
+        more: dict[str, float | torch.Tensor] = {}
+        if self.folder.recipe.schedule.hours:
+            more["elapsed_s"] = self._clock.seconds
+        ratios = self.engine.trust_ratios()
+        if ratios is not None:
+            more["trust_ratio"] = ratios
+        means = self._metrics.log(done, lr, more)
         warning = self._health.plateau(done, means["mlm"], self.unigram_loss) if "mlm" in means else ""
         if warning:
             self._metrics.say(warning)
@@ -156,6 +173,7 @@ class Training:
         pieces, updates = self.engine.pieces()
         info = self.folder.record | {
             "updates": updates,
+            "seconds": self._clock.seconds,
             "ledger": self._ledger.commit(),
             "skipped": sorted(number for number in self._skipped if number < done),
             "metrics": metrics,

@@ -83,12 +83,14 @@ class Metrics:
         dist.all_reduce(sums)
         return {"steps": self._counted, "sums": dict(zip(self._names, sums.tolist(), strict=True))}
 
-    def log(self, step: int, lr: float) -> dict[str, float]:
+    def log(self, step: int, lr: float, more: Mapping[str, float | Tensor]) -> dict[str, float]:
         """Writes a line for the steps since the last one. Collective; waits for the device.
 
         Args:
             step: optimizer steps done.
             lr: the learning rate of the last of them.
+            more: what else is to be seen of the last of them: numbers, and 1-d tensors, of which the line has minimum,
+                median and maximum, and TensorBoard a histogram.
 
         Returns:
             the means of the values over those of the steps that were taken; empty if none was.
@@ -100,6 +102,8 @@ class Metrics:
         seconds = max(time.monotonic() - self._since - self._stall, 1e-9)
         if self._lines:
             line = {"step": step, **means, "lr": lr, "tokens_per_s": self._tokens / seconds}
+            for name, value in more.items():
+                line |= self._lines.spread(step, name, value) if isinstance(value, Tensor) else {name: value}
             line |= {BAD: bad} if bad else {}
             self._lines.write(line | ({"checkpoint_s": self._stall} if self._stall else {}))
         self._sums.zero_()
@@ -148,6 +152,10 @@ class _Lines:
             f"step {line['step']}/{self._steps}  {'  '.join(shown)}  lr {line['lr']:.3g}"
             f"  {line['tokens_per_s']:,.0f} tokens/s"
         )
+
+    def spread(self, step: int, name: str, values: Tensor) -> dict[str, float]:
+        self._tensorboard.add_histogram(name, values.cpu(), step)
+        return {f"{name}_{of}": float(getattr(values, of)()) for of in ("min", "median", "max")}
 
     def say(self, text: str) -> None:
         self.bar.write(text, file=sys.stdout)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
 
-MOMENTS = ("exp_avg", "exp_avg_sq")  # what AdamW keeps of each parameter, by its own names
+from litebert.train.lamb import Lamb
+
+MOMENTS = ("exp_avg", "exp_avg_sq")  # what both optimizers keep of each parameter, by their own names
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,15 +19,17 @@ class OptimizerConfig:
     """The optimizer and its numbers.
 
     Attributes:
-        name: adamw (Loshchilov & Hutter 2019, decoupled weight decay).
-        lr: peak learning rate; the schedule scales it.
+        kind: adamw (Loshchilov & Hutter 2019, decoupled weight decay), or lamb (You et al. 2020), which also scales the
+            step of each weight matrix and embedding by its norm, for batches of thousands.
+        lr: peak learning rate; the schedule scales it. LAMB's is of another size: ALBERT's is 1.76e-3 at batch 4096.
         betas: decay rates of the two moments.
         eps: added to the root of the second moment.
-        weight_decay: decay of weight matrices and embeddings; biases and norms are never decayed.
+        weight_decay: decay of weight matrices and embeddings; biases and norms are never decayed, nor scaled by LAMB,
+            as in the code of BERT and ALBERT.
         clip_norm: largest global gradient norm; larger gradients are scaled down to it. 0 turns clipping off.
     """
 
-    name: Literal["adamw"] = "adamw"
+    kind: Literal["adamw", "lamb"] = "adamw"
     lr: float = 1e-3
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-6
@@ -49,14 +53,17 @@ class OptimizerConfig:
 
 
 def build_optimizer(parameters: Iterable[nn.Parameter], config: OptimizerConfig) -> torch.optim.Optimizer:
-    """An AdamW over two groups: matrices, which decay, and vectors (biases, norms), which do not."""
+    """An optimizer over two groups: matrices, which decay, and vectors (biases, norms), which do not."""
     trained = [parameter for parameter in parameters if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-    ]
+    matrices: dict[str, Any] = {"params": [p for p in trained if p.ndim > 1], "weight_decay": config.weight_decay}
+    vectors: dict[str, Any] = {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0}
+    if config.kind == "lamb":
+        matrices["adapt"], vectors["adapt"] = True, False
+    groups = [group for group in (matrices, vectors) if group["params"]]
+    if config.kind == "lamb":
+        return Lamb(groups, lr=config.lr, betas=config.betas, eps=config.eps)
     return torch.optim.AdamW(
-        [group for group in groups if group["params"]],
+        groups,
         lr=config.lr,
         betas=config.betas,
         eps=config.eps,

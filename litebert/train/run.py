@@ -163,9 +163,9 @@ class RunFolder:
             aside.rename(copied)
         (self.path / "done.json").unlink(missing_ok=True)
 
-    def finish(self) -> None:
-        """Records that all steps are done."""
-        write(self.path / "done.json", json.dumps({"step": self.recipe.train.steps}))
+    def finish(self, steps: int) -> None:
+        """Records that the run is at its end, after so many steps."""
+        write(self.path / "done.json", json.dumps({"step": steps}))
 
 
 def write(path: Path, text: str) -> None:

@@ -100,7 +100,7 @@ class Bench:
             ),
         ]
 
-    def group(self, world_size: int, jobs: list[dict[str, Any]]) -> tuple[list[int | str], str]:
+    def group(self, world_size: int, jobs: list[dict[str, Any]], timeout: float = 400) -> tuple[list[int | str], str]:
         """Runs jobs of worker.py in turn; returns their outcomes, and what rank 0 printed."""
         self._groups += 1
         folder = self.folder / f"group{self._groups}"
@@ -118,7 +118,7 @@ class Bench:
             for rank in range(world_size)
         ]
         try:
-            codes = [process.wait(timeout=400) for process in processes]
+            codes = [process.wait(timeout) for process in processes]
         finally:
             for process in processes:
                 process.kill()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import fcntl
 from typing import Any
 
@@ -10,15 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from litebert.data.loader import Loader
 from litebert.data.plan import DataConfig, Plan
 from litebert.data.split import Split
-from litebert.objectives import PretrainingObjective
-from litebert.recipe import parse_command
 from litebert.train.checkpoint import read_weights
-from litebert.train.initial import initial_model
 from litebert.train.ledger import FILE, read
 from tests.distributed.bench import STEPS, Bench
+from tests.distributed.plain import plain_training
 
 pytestmark = pytest.mark.distributed
 
@@ -236,32 +232,3 @@ def test_a_folder_in_which_another_training_is_at_work_is_refused(bench: Bench, 
 
 def weights(bench: Bench, run: str, step: int = STEPS) -> dict[str, torch.Tensor]:
     return read_weights(bench.run(run) / "checkpoints" / f"step-{step:08d}")
-
-
-def plain_training(arguments: list[str]) -> tuple[list[float], torch.nn.Module]:
-    torch.set_num_threads(1)
-    command = parse_command(arguments, "")
-    recipe, split = command.recipe, Split(command.data[0], "train")
-    model = initial_model(recipe, split)
-    objective = PretrainingObjective(model, recipe.objective)
-    vectors = [p for p in model.parameters() if p.ndim == 1]
-    matrices = [p for p in model.parameters() if p.ndim > 1]
-    optimizer = torch.optim.AdamW(
-        [{"params": matrices, "weight_decay": 0.01}, {"params": vectors, "weight_decay": 0.0}],
-        eps=recipe.optimizer.eps,
-    )
-    whole = copy.copy(recipe.data)
-    object.__setattr__(whole, "micro_tokens", 1_000_000)
-    losses = []
-    for step in Loader(split, whole, 0, 1, 0, STEPS):
-        (batch,) = step.micro_batches
-        contribution = objective(batch)
-        contribution.loss.backward()
-        losses.append(contribution.loss.item())
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        warm, left = (step.number + 1) / 5, (STEPS - step.number) / (STEPS - 5)
-        for group in optimizer.param_groups:
-            group["lr"] = 3e-3 * min(1.0, warm, left)
-        optimizer.step()
-        optimizer.zero_grad()
-    return losses, model

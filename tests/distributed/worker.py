@@ -4,8 +4,9 @@ start.
     python worker.py JOBS RESULTS      with RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT in the
     environment
 
-JOBS is a JSON list of {"arguments": [...], "stop_after": step or null, "sabotage": fields of Sabotage}; rank 0
-writes a list of outcomes to RESULTS: an exit code, or the text of the error that was raised.
+JOBS is a JSON list of {"arguments": [...], "stop_after": step or null, "sabotage": fields of Sabotage, "rubbish":
+whether memory that torch hands out is full of nan}; rank 0 writes a list of outcomes to RESULTS: an exit code, or the
+text of the error that was raised.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import json
 import os
 import sys
 from pathlib import Path
+
+import torch
 
 from launcher.pretrain import pretrain
 from litebert.recipe import parse_command
@@ -38,6 +41,7 @@ class StopAfter(StopRequest):
 
 def outcome(job: dict, world: World) -> int | str:
     """Runs one job."""
+    torch.use_deterministic_algorithms(job.get("rubbish", False), warn_only=True)
     try:
         sabotage = Sabotage(**job.get("sabotage", {}))
         with StopAfter(job.get("stop_after")) as stop, sabotage.applied(world.rank):

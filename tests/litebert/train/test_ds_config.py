@@ -20,10 +20,14 @@ def written(folder: Path, content: object) -> Path:
     return path
 
 
-@pytest.mark.parametrize("stage", range(4))
-def test_the_shipped_ones_are_sound(stage: int) -> None:
-    config = read_ds_config(REPOSITORY / "ds_configs" / f"zero{stage}.json", "fp32")
-    assert stage_of(config) == stage
+SHIPPED = sorted((REPOSITORY / "ds_configs").glob("*.json"))
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_the_shipped_ones_are_sound(path: Path) -> None:
+    config = read_ds_config(path, "fp32")
+    assert f"zero{stage_of(config)}" == path.stem.removesuffix("_offload")
+    assert ("offload_optimizer" in config["zero_optimization"]) == path.stem.endswith("_offload")
 
 
 def test_the_default_is_shipped() -> None:
@@ -53,6 +57,14 @@ def test_auto_leaves_it_to_the_recipe(tmp_path: Path) -> None:
         ({"zero_optimization": {"stage": 7}}, "zero_optimization.stage: "),
         ({"zero_optimization": {"overlap": True}}, "zero_optimization.overlap: "),
         ({"zero_optimization": 1}, "zero_optimization: "),
+        (
+            {"zero_optimization": {"stage": 3, "offload_optimizer": {"device": "nvme", "nvme_path": "/tmp"}}},
+            "zero_optimization.offload_optimizer.device nvme",
+        ),
+        (
+            {"zero_optimization": {"stage": 3, "offload_optimizer": {"device": "cpu", "ratio": 0.5}}},
+            "zero_optimization.offload_optimizer.ratio 0.5",
+        ),
         ([1], "no object"),
     ],
 )
