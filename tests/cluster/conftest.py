@@ -45,12 +45,14 @@ PartitionName=main Nodes=node1,node2 Default=YES State=UP
 
 @pytest.fixture(scope="session")
 def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """The environment that finds the cluster. It is skipped where Slurm is not installed, or we are not root."""
+    """The environment that finds the cluster. Where Slurm is not installed, or we are not root, it is skipped; with
+    REQUIRE_SLURM in the environment, as in CI, that is a failure."""
+    leave_out = pytest.fail if os.environ.get("REQUIRE_SLURM") else pytest.skip
     paths = os.pathsep.join((os.environ["PATH"], "/usr/sbin", "/sbin"))
     if missing := [name for name in (*_DAEMONS, "sbatch") if shutil.which(name, path=paths) is None]:
-        pytest.skip(f"no {', '.join(missing)} here: apt-get install slurm-wlm munge")
+        leave_out(f"no {', '.join(missing)} here: apt-get install slurm-wlm munge")
     if os.geteuid():
-        pytest.skip("Slurm's daemons need root")
+        leave_out("Slurm's daemons need root")
     folder = tmp_path_factory.mktemp("slurm")
     (folder / "state").mkdir()
     settings = folder / "slurm.conf"

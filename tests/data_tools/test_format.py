@@ -77,6 +77,15 @@ def samples_by_the_library(folder, shard, block, copy):
         }
 
 
+def key_of_sample(document, number):
+    """By the README, on Python's integers."""
+    low = 2**64 - 1
+    z = document + (number + 1) * 0x9E3779B97F4A7C15 & low
+    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 & low
+    z = (z ^ z >> 27) * 0x94D049BB133111EB & low
+    return z ^ z >> 31
+
+
 def test_a_reader_made_from_the_readme_reads_the_same_samples(shards, tokenizer):
     text = (shards / "manifest.json").read_text(encoding="utf-8")
     described = json.loads(text)
@@ -84,7 +93,7 @@ def test_a_reader_made_from_the_readme_reads_the_same_samples(shards, tokenizer)
     assert hashlib.sha256(text.encode()).hexdigest() == found.fingerprint
     specials = (tokenizer.vocabulary.cls, tokenizer.vocabulary.sep, tokenizer.vocabulary.sep)
     for split, entry in described["splits"].items():
-        lengths, paired, counts, sources = [], [], [], []
+        lengths, paired, counts, sources, keys = [], [], [], [], []
         unigram = np.zeros(described["vocab_size"], np.int64)
         for shard, known in zip(entry["shards"], found.splits[split].shards, strict=True):
             path = shards / shard["name"]
@@ -104,11 +113,13 @@ def test_a_reader_made_from_the_readme_reads_the_same_samples(shards, tokenizer)
                 counts += members["counts.0"].tolist()
                 paired += (members["order"] >= 0).tolist()
                 sources += members["source"].tolist()
+                keys += map(key_of_sample, members["document"].tolist(), members["number"].tolist())
         index = {
             "lengths": lengths,
             "counts": [counts],
             "paired": paired,
             "sources": sources,
+            "keys": keys,
             "unigram": unigram.tolist(),
         }
         assert index.keys() == entry["index"].keys()
@@ -150,6 +161,8 @@ def test_the_index_is_of_the_types_that_the_readme_says(shards):
         ("lengths", "<u2", 1),
         ("counts", "<u2", 2),
         ("paired", "|b1", 1),
+        ("sources", "<u2", 1),
+        ("keys", "<u8", 1),
         ("unigram", "<i8", 1),
     ):
         with (shards / f"train.{name}.npy").open("rb") as stream:

@@ -153,7 +153,7 @@ def test_another_input_or_config_starts_anew(tmp_path, corpus, tokenizer_folder,
     with pytest.raises(KeyboardInterrupt, match="the same command goes on"):
         build([changed], tokenizer_folder, output, build_config, executor=Interrupted())
     left = finished(output)
-    assert {item.parent.name for item in left} == {"parts", "reading", "cleaning", "sources", "sampling"}
+    assert {item.parent.name for item in left} == {"parts", "reading", "cleaning", "sources", "exact"}
     manifest = build([corpus], tokenizer_folder, output, build_config)
     assert contents(output) == contents(shards) and manifest == Manifest.load(shards)
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".out")] == []

@@ -119,7 +119,7 @@ def test_damaged_shards_are_not_masked(shards, wordpiece_folder, tmp_path):
     data = bytearray(path.read_bytes())
     data[700] ^= 1
     path.write_bytes(data)
-    with pytest.raises(ValueError, match=r"train-00001.tar, block 0 at byte 0: damaged"):
+    with pytest.raises(ValueError, match=r"train-00001.tar, block 00001-00000 at byte 0: damaged"):
         remask(tmp_path / "damaged", tmp_path / "out", {"rate": 0.3})
     shutil.copyfile(shards / "train-00001.tar", path)
     (tmp_path / "damaged" / "train.lengths.npy").write_bytes(b"")
