@@ -93,7 +93,8 @@ def test_a_reader_made_from_the_readme_reads_the_same_samples(shards, tokenizer)
     assert hashlib.sha256(text.encode()).hexdigest() == found.fingerprint
     specials = (tokenizer.vocabulary.cls, tokenizer.vocabulary.sep, tokenizer.vocabulary.sep)
     for split, entry in described["splits"].items():
-        lengths, paired, counts, sources, keys = [], [], [], [], []
+        lengths, paired, counts, sources = [], [], [], []
+        keys: list[int] = []
         unigram = np.zeros(described["vocab_size"], np.int64)
         for shard, known in zip(entry["shards"], found.splits[split].shards, strict=True):
             path = shards / shard["name"]
