@@ -55,7 +55,7 @@ class Corpus:
         """A column of a part's documents."""
         with pa.memory_map(str(self.work.path(self.stage, part) / "documents.arrow")) as source:
             field = pa.ipc.open_file(source).schema.get_field_index(name)
-            options = pa.ipc.IpcReadOptions(included_fields=[field])  # nothing else is decompressed
+            options = pa.ipc.IpcReadOptions(included_fields=[field])  # nothing else is read
             return pa.ipc.open_file(source, options=options).read_all()[name]
 
     def positions(self, part: str, rows: npt.NDArray) -> U64:

@@ -19,7 +19,6 @@ from data_tools.work import load_json, save_json
 
 _COUNTS = "dropped.json"
 _STRING = pa.large_string()  # a document may be longer than the 2 GiB of all that a plain column holds
-_COMPRESSED = pa.ipc.IpcWriteOptions(compression="lz4")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,7 +116,7 @@ def _write(path: Path, fields: Mapping[str, pa.DataType], rows: Sequence[tuple[A
     columns = list(zip(*rows, strict=True)) if rows else [()] * len(fields)
     arrays = [_array(column, kind) for column, kind in zip(columns, fields.values(), strict=True)]
     table = pa.table(arrays, schema=pa.schema(list(fields.items())))
-    with pa.OSFile(str(path), "wb") as stream, pa.ipc.new_file(stream, table.schema, options=_COMPRESSED) as writer:
+    with pa.OSFile(str(path), "wb") as stream, pa.ipc.new_file(stream, table.schema) as writer:
         writer.write_table(table)
 
 

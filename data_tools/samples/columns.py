@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 I64 = npt.NDArray[np.int64]
+_RANGES = 4096  # whose indices stay in the processor's cache
 
 
 def ranges(starts: npt.ArrayLike, lengths: npt.ArrayLike) -> I64:
@@ -17,6 +18,17 @@ def ranges(starts: npt.ArrayLike, lengths: npt.ArrayLike) -> I64:
     ends = np.cumsum(lengths)
     total = int(ends[-1]) if len(ends) else 0
     return np.repeat(starts - (ends - lengths), lengths) + np.arange(total)
+
+
+def take_ranges(values: npt.NDArray, starts: I64, lengths: I64) -> npt.NDArray:
+    """The values at ``ranges(starts, lengths)``."""
+    ends = np.concatenate([[0], np.cumsum(lengths)])
+    taken = np.empty(ends[-1], values.dtype)
+    for begin in range(0, len(lengths), _RANGES):
+        end = min(begin + _RANGES, len(lengths))
+        index = ranges(starts[begin:end], lengths[begin:end])
+        np.take(values, index, out=taken[ends[begin] : ends[end]], mode="clip")  # else through a buffer
+    return taken
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,10 +66,10 @@ class Samples:
         """The samples at the indices, in that order."""
         ends = np.cumsum(self.lengths)
         lengths = self.lengths[index]
-        tokens = ranges(ends[index] - lengths, lengths)
+        starts = ends[index] - lengths
         return Samples(
-            self.ids[tokens], self.words[tokens], lengths, self.first[index], self.order[index],
-            self.documents[index], self.numbers[index], self.sources[index],
+            take_ranges(self.ids, starts, lengths), take_ranges(self.words, starts, lengths), lengths,
+            self.first[index], self.order[index], self.documents[index], self.numbers[index], self.sources[index],
         )  # fmt: skip
 
     def blocks(self, size: int) -> Iterator[Samples]:

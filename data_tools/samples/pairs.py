@@ -160,15 +160,14 @@ def _stretches(
 
 def _whole_sentences(sentences: npt.NDArray[np.bool_], words: npt.NDArray[np.bool_], room: int) -> Stop:
     """Stretches of whole sentences; one too long for a sample is cut after a word, and a word too long anywhere."""
-    last_sentence, last_word = _last_true(sentences), _last_true(words)
-    next_sentence = _next_true(sentences)
+    of_sentences, of_words = _starts(sentences), _starts(words)
 
     def stop(position: I64, target: I64, last: I64) -> I64:
         limit = position + room
-        sentence_end = np.minimum(next_sentence[position], last)
-        whole_words = last_word[np.minimum(limit, last - 1)]
+        sentence_end = np.minimum(_next(of_sentences, position), last)
+        whole_words = _last(of_words, np.minimum(limit, last - 1))
         within_sentence = np.where(whole_words > position, whole_words, limit)
-        whole = last_sentence[np.minimum(target, last - 1)]
+        whole = _last(of_sentences, np.minimum(target, last - 1))
         return np.where(whole > position, whole, np.where(sentence_end <= limit, sentence_end, within_sentence))
 
     return stop
@@ -179,19 +178,23 @@ def _packed(sentences: npt.NDArray[np.bool_], config: PairConfig) -> Stop:
     no pair and has one special token less."""
     if config.objective == "none":
         return lambda position, target, last: target
-    next_sentence = _next_true(sentences)
-    return lambda position, target, last: np.where(next_sentence[position] >= target, target + 1, target)
+    starts = _starts(sentences)
+    return lambda position, target, last: np.where(_next(starts, position) >= target, target + 1, target)
 
 
-def _last_true(flags: npt.NDArray[np.bool_]) -> I64:
-    """For each place the last True at or before it, or 0."""
-    return np.maximum.accumulate(np.where(flags, np.arange(len(flags)), 0))
+def _starts(flags: npt.NDArray[np.bool_]) -> I64:
+    """The places that are flagged, the first among them, and the end."""
+    return np.append(np.flatnonzero(flags), len(flags))
 
 
-def _next_true(flags: npt.NDArray[np.bool_]) -> I64:
-    """For each place the first True after it, or the end."""
-    places = np.where(flags, np.arange(len(flags)), len(flags))
-    return np.append(np.minimum.accumulate(places[:0:-1])[::-1], len(flags))
+def _last(starts: I64, place: I64) -> I64:
+    """For each place the last start at or before it."""
+    return starts[np.searchsorted(starts, place, side="right") - 1]
+
+
+def _next(starts: I64, place: I64) -> I64:
+    """For each place the first start after it."""
+    return starts[np.searchsorted(starts, place, side="right")]
 
 
 def _cuts(stretches: Stretches, sentences: npt.NDArray[np.bool_], config: PairConfig) -> I64:

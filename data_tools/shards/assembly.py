@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -82,22 +80,17 @@ def assemble(
     copies = [mask(samples, masks, vocabulary, seed, copy, corpus) for copy in range(masks.copies)]
     parts = samples.blocks(config.samples_per_block)
     masked = zip(*(copy.blocks(config.samples_per_block) for copy in copies), strict=True)
-    checksums: list[int] = []
     with tar.written(path) as writer:
         for block, (part, of_part) in enumerate(zip(parts, masked, strict=True)):
             writer.write(f"{number:05d}-{block:05d}", blocks.encode(part, of_part, vocabulary.size))
-        offsets = [*writer.offsets, writer.end]
-    with path.open("rb") as stream:
-        for begin, end in itertools.pairwise(offsets):
-            checksums.append(zlib.crc32(stream.read(end - begin)))
     shard = Shard(
         name=path.name,
-        bytes=path.stat().st_size,
-        sha256=tar.sha256(path),
+        bytes=writer.bytes,
+        sha256=writer.sha256,
         tokens=int(samples.lengths.sum()),
         samples=[len(part) for part in samples.blocks(config.samples_per_block)],
-        offsets=offsets,
-        checksums=checksums,
+        offsets=writer.offsets,
+        checksums=writer.checksums,
     )
     columns = {
         "lengths": samples.lengths.astype(np.uint16),

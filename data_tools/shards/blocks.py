@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import re
 from collections.abc import Mapping, Sequence
 
@@ -84,6 +83,12 @@ def decode(members: Mapping[str, memoryview], copy: int) -> Block:
         counts=column(members, f"counts.{copy}").astype(np.int64),
     )
     return Block(samples, masks)
+
+
+def _dump(array: Array) -> bytes:
+    """The bytes that ``np.save`` gives an array [n], in a fraction of the time: its header is 128 bytes long."""
+    header = f"{{'descr': '{array.dtype.str}', 'fortran_order': False, 'shape': ({len(array)},), }}".ljust(117) + "\n"
+    return b"\x93NUMPY\x01\x00\x76\x00" + header.encode("ascii") + array.tobytes()
 
 
 def column(members: Mapping[str, memoryview], name: str) -> npt.NDArray:

@@ -24,13 +24,14 @@ _HALF = np.uint64(32)
 
 def philox(counter: tuple[npt.ArrayLike, ...], key: tuple[npt.ArrayLike, ...]) -> tuple[U32, U32, U32, U32]:
     """Philox4x32-10 over arrays: four uint32 words of counter and two of key, broadcast; four words out."""
-    c0, c1, c2, c3, k0, k1 = np.broadcast_arrays(*(np.asarray(word, np.uint32) for word in (*counter, *key)))
+    # Words of few values are not spread out over all before they meet others, the key never.
+    c0, c1, c2, c3, k0, k1 = (np.asarray(word, np.uint32) for word in (*counter, *key))
     with np.errstate(over="ignore"):
         for _ in range(_ROUNDS):
             left = c0 * _MULTIPLIERS[0]  # uint32 * uint64 -> uint64: the full product
             right = c2 * _MULTIPLIERS[1]
-            c0, c2 = (right >> _HALF).astype(np.uint32) ^ c1 ^ k0, (left >> _HALF).astype(np.uint32) ^ c3 ^ k1
-            c1, c3 = (right & _LOW).astype(np.uint32), (left & _LOW).astype(np.uint32)
+            c0, c2 = (right >> _HALF).astype(np.uint32) ^ (c1 ^ k0), (left >> _HALF).astype(np.uint32) ^ (c3 ^ k1)
+            c1, c3 = right.astype(np.uint32), left.astype(np.uint32)
             k0, k1 = k0 + _WEYL[0], k1 + _WEYL[1]
     return c0, c1, c2, c3
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+from data_tools.samples import runs
 from data_tools.samples.preparation import SPLITS
-from data_tools.samples.runs import merge
 from data_tools.stages.totals import Totals
 from data_tools.work import Work
 
@@ -15,7 +15,7 @@ FAN_IN = 256
 
 @dataclasses.dataclass(frozen=True)
 class Merging:
-    """An item is the runs of consecutive parts. It leaves ``SPLIT.arrow``, one run. There are no items where there are
+    """An item is the runs of consecutive parts. It leaves ``SPLIT``, one run. There are no items where there are
     no more parts than one item would take.
 
     Attributes:
@@ -40,16 +40,16 @@ class Merging:
         begin = int(item) * self.fan_in
         parts = self.work.finished(self.sampled)[begin : begin + self.fan_in]
         for split in SPLITS:
-            paths = {part: self.work.path(self.sampled, part) / f"{split}.arrow" for part in parts}
-            if runs := [(path, first[part]) for part, path in paths.items() if path.exists()]:
-                merge(runs, folder / f"{split}.arrow")
+            paths = {part: self.work.path(self.sampled, part) / split for part in parts}
+            if found := [(path, first[part]) for part, path in paths.items() if runs.exists(path)]:
+                runs.merge(found, folder / split)
 
     def runs(self, split: str) -> list[tuple[Path, int]]:
         """The runs of a split that shards are made of, each with the number of its first document, once all are
         there."""
         if merged := self.work.finished(self.name):
-            found = [(self.work.path(self.name, item) / f"{split}.arrow", 0) for item in merged]
+            found = [(self.work.path(self.name, item) / split, 0) for item in merged]
         else:
             first = Totals.load(self.work).first
-            found = [(self.work.path(self.sampled, part) / f"{split}.arrow", first[part]) for part in first]
-        return [(path, number) for path, number in found if path.exists()]
+            found = [(self.work.path(self.sampled, part) / split, first[part]) for part in first]
+        return [(path, number) for path, number in found if runs.exists(path)]

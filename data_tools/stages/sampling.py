@@ -28,7 +28,7 @@ _COUNTS = "samples.json"
 
 @dataclasses.dataclass(frozen=True)
 class Sampling:
-    """An item is a kept part. It leaves, for each split that has any, ``SPLIT.arrow``, a run of samples, and
+    """An item is a kept part. It leaves, for each split that has any, the run ``SPLIT`` of samples, and
     ``SPLIT.unigram.npy``, int64 [vocabulary], how often each id occurs as text; counts; and which documents are left
     out, as copies or evaluation text or by the mix.
 
@@ -80,11 +80,11 @@ class Sampling:
             by_source = np.zeros(len(numbers), np.int64)
             made = []
             for samples, places in samples_of(of_split, tokenizer, self.segmenter, self.pairs, self.seed):
-                made.append(runs.Run.of(samples, places, self.seed))
+                made.append(runs.Run.of(samples, places, self.seed, tokenizer.vocab_size))
                 of_ids += unigram(samples.ids, tokenizer.vocabulary)
                 by_source += np.bincount(samples.sources, minlength=len(by_source))
             if made:
-                runs.save(folder / f"{split}.arrow", made)
+                runs.save(folder / split, made)
                 np.save(folder / f"{split}.unigram.npy", of_ids, allow_pickle=False)
                 counts.samples.update({(split, name): int(by_source[n]) for name, n in numbers.items() if by_source[n]})
         write_dropped(folder, dropped)
