@@ -100,9 +100,3 @@ def column(members: Mapping[str, memoryview], name: str) -> npt.NDArray:
     if header is None:
         raise ValueError(f"{name}.npy is not a one-dimensional array of numbers in numpy's format 1.0")
     return np.frombuffer(data, header[1].decode(), int(header[2]), header.end())
-
-
-def _dump(array: Array) -> bytes:
-    stream = io.BytesIO()
-    np.lib.format.write_array(stream, np.ascontiguousarray(array), version=(1, 0), allow_pickle=False)
-    return stream.getvalue()
