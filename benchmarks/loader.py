@@ -70,6 +70,7 @@ def made_up(count: int) -> Samples:
         order=rng.integers(0, 2, count).astype(np.int8),
         documents=rng.integers(0, 2**64, count, np.uint64),
         numbers=np.zeros(count, np.uint32),
+        sources=np.zeros(count, np.uint16),
     )
 
 

@@ -12,26 +12,30 @@ Each step is a stage (``data_tools.work``): its items are done by an executor, a
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from data_tools.dedup.config import DedupConfig
+from data_tools.dedup.contamination import unread_evaluation
 from data_tools.dedup.corpus import Corpus
 from data_tools.dedup.stages import dedup_stages
 from data_tools.dedup.verdict import Deduplicated
 from data_tools.documents.clean import CleanConfig
-from data_tools.documents.files import File, Found, find_files, fingerprint, inspect
+from data_tools.documents.files import File, Found, check_outside, find_files, fingerprint, inspect
 from data_tools.documents.filters import FilterConfig
 from data_tools.documents.mixture import MixConfig
 from data_tools.documents.reader_config import ReaderConfig
 from data_tools.executors.interface import Executor, Steps
 from data_tools.executors.local import LocalExecutor
 from data_tools.progress import Progress
-from data_tools.publication import publish, write_rejects
+from data_tools.publication import publish
+from data_tools.rejects import check_free, check_kept, check_writable, write_rejects
 from data_tools.samples.masks import MaskConfig
 from data_tools.samples.pairs import PairConfig
 from data_tools.shards import manifest
@@ -96,8 +100,10 @@ class Plan:
     assembling: Assembling
 
     @classmethod
-    def of(cls, work: Work, files: Sequence[Found], segmenter: Segmenter, config: BuildConfig) -> Plan:
-        """The stages that build the shards of the files."""
+    def of(
+        cls, work: Work, files: Sequence[Found], evaluation: Sequence[Found], segmenter: Segmenter, config: BuildConfig
+    ) -> Plan:
+        """The stages that build the shards of the files without the text of the evaluation files."""
         described = f"{files[0].file}{f' and {len(files) - 1} more' if files[1:] else ''}"
         reading = Reading(work, _groups(files), config.reader, PART_CHARACTERS)
         cleaning = Cleaning(work, config.clean, config.filter, config.dedup)
@@ -105,7 +111,7 @@ class Plan:
         share = config.shards.heldout_share
         corpus = Corpus(work, cleaning.name)
         canonical = functools.partial(canonical_text, folder=work.folder, config=config.clean)
-        dedup = dedup_stages(corpus, config.dedup, canonical)
+        dedup = dedup_stages(corpus, config.dedup, canonical, [found.file for found in evaluation])
         kept = Deduplicated(corpus, config.dedup)
         sampling = Sampling(work, kept, config.mix, share, segmenter, config.pairs, config.seed)
         dropping = (cleaning.name, sampling.name)
@@ -140,11 +146,17 @@ def build(
     Args:
         workers: processes of this machine that do the work.
         rejects: a file for all that is rejected, as jsonl: files and records that could not be read with their place
-            and what is wrong with them, documents that were not kept with their text.
+            and what is wrong with them, documents that were not kept with their text. It must not be there, unless the
+            build is already done and it holds its rejects.
         executor: who does the work instead of processes of this machine.
 
-    Raises ValueError if the folder holds anything else, or the corpus leaves a split empty.
+    Raises ValueError if the folder holds anything else or lies within the input, another build makes it at the moment,
+    or the corpus leaves a split empty.
     """
+    check_outside("--output", output, inputs)
+    if rejects is not None:
+        check_outside("--rejects", rejects, [*inputs, output])
+        check_writable(rejects)
     executor = executor or LocalExecutor(workers)
     spoken = load_tokenizer(tokenizer)
     segmenter = Segmenter.load(config.words, spoken.canonical)
@@ -159,23 +171,28 @@ def build(
     name = manifest.build_fingerprint(**described)
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         found = manifest.already_built(output, name)
-        if rejects is not None and not rejects.exists():
-            raise ValueError(f"{output} is already built; for its rejects in {rejects}, build into another --output")
-        remove_stale(output)
+        if rejects is not None:
+            check_kept(rejects, output, found)
+        with contextlib.suppress(ValueError):  # of a build at work there, which will find the output taken
+            remove_stale(output)
         return found
     folder = work_folder(
         output, manifest.fingerprint({"build": name, "code": code_fingerprint(), "part": PART_CHARACTERS})
     )
     remove_stale(output, but=folder)
     with locked(folder) as work:
+        if rejects is not None:
+            check_free(work, rejects)
         if not (work.folder / "tokenizer").exists():
             save_tokenizer(spoken, work.folder / ".tokenizer")
             (work.folder / ".tokenizer").rename(work.folder / "tokenizer")
-        plan = Plan.of(work, files, segmenter, config)
+        plan = Plan.of(work, files, evaluation, segmenter, config)
         try:
             executor.run(work, plan.steps)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(f"what is done is kept in {folder}: the same command goes on") from None
+        if unread := unread_evaluation(work):
+            print(f"evaluation files: {len(unread):,} left out, the first: {unread[0]}", file=sys.stderr)
         if rejects is not None:
             with Progress("rejects", "parts", len(work.finished(PARTS))) as progress:
                 write_rejects(work, plan.dropping, rejects, progress.advance)

@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from data_tools.documents.document import Document, Rejected
-from data_tools.documents.parts import RawPart, read_dropped
 from data_tools.samples import fairness
 from data_tools.samples.preparation import SPLITS
 from data_tools.shards import tar
 from data_tools.shards.manifest import Manifest, Shard, SplitEntry
 from data_tools.stages.assembling import Assembling
-from data_tools.stages.reading import PARTS
 from data_tools.stages.sources import load_sources
 from data_tools.stages.totals import Totals
-from data_tools.work import Work, synchronize
+from data_tools.work import Work, put_in_place, synchronize
 
 _OUTPUT = "output"
 _INDEX = ("lengths", "counts", "paired", "keys", "sources")
@@ -49,8 +45,7 @@ def publish(work: Work, assembling: Assembling, described: dict[str, Any], outpu
     manifest.save(folder)
     for path in (*folder.rglob("*"), folder):
         synchronize(path)
-    folder.replace(output)
-    synchronize(output.parent)
+    put_in_place(folder, output)
     return manifest
 
 
@@ -120,34 +115,3 @@ def join_columns(path: Path, parts: Sequence[Path], samples: int) -> None:
                 stream.seek(begin + (row * samples + done) * array.itemsize)
                 stream.write(values.tobytes())
             done += array.shape[-1]
-
-
-def write_rejects(work: Work, dropping: Sequence[str], path: Path, progress: Callable[[int], None]) -> None:
-    """Write all that was rejected as jsonl, in the order of the corpus: what could not be read with its place and what
-    is wrong, documents with their text as it was read.
-
-    Args:
-        dropping: the stages that do not keep every document.
-        progress: told how many parts are done.
-    """
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("wb") as stream:
-        for part in work.finished(PARTS):
-            records = (json.dumps(record, ensure_ascii=False) + "\n" for record in _rejected(work, dropping, part))
-            stream.writelines(record.encode(errors="replace") for record in records)
-            progress(1)
-    synchronize(partial)
-    partial.replace(path)
-
-
-def _rejected(work: Work, dropping: Sequence[str], part: str) -> Iterator[dict[str, Any]]:
-    dropped = {one.place: one for stage in dropping for one in read_dropped(work.path(stage, part))}
-    for place, item in enumerate(RawPart.load(work.path(PARTS, part)).items):
-        if isinstance(item, Rejected):
-            yield dataclasses.asdict(item)
-        elif one := dropped.get(place):
-            yield {"reason": one.reason, "detail": one.detail, **_fields(item)}
-
-
-def _fields(document: Document) -> dict[str, Any]:
-    return dataclasses.asdict(document)

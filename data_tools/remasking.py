@@ -25,7 +25,7 @@ from data_tools.shards.manifest import Manifest, Shard, SplitEntry
 from data_tools.shards.reader import ShardReader
 from data_tools.text.huggingface import load_tokenizer
 from data_tools.text.interface import Vocabulary
-from data_tools.work import Work, code_fingerprint, locked, remove_stale, synchronize, work_folder
+from data_tools.work import Work, code_fingerprint, locked, put_in_place, remove_stale, synchronize, work_folder
 
 _ENTRY, _COUNTS, _OUTPUT = "shard.json", "counts.npy", "output"
 
@@ -111,8 +111,7 @@ def _publish(work: Work, stage: Remasking, described: Manifest, output: Path) ->
     result.save(folder)
     for path in (*folder.rglob("*"), folder):
         synchronize(path)
-    folder.replace(output)
-    synchronize(output.parent)
+    put_in_place(folder, output)
     return result
 
 

@@ -139,12 +139,24 @@ def work_folder(output: Path, identity: str) -> Path:
 
 
 def remove_stale(output: Path, but: Path | None = None) -> None:
-    """Remove the work folders of builds of the same output whose input or config was another, and that nobody has."""
+    """Remove the work folders of builds of the same output whose input or config was another.
+
+    Raises ValueError where another process is at work in one: only one of the two could be published.
+    """
     pattern = re.compile(rf"\.{re.escape(output.name)}\.[0-9a-f]{{16}}\.partial")
     for folder in output.parent.iterdir() if output.parent.is_dir() else ():
         if pattern.fullmatch(folder.name) and folder != but:
-            with contextlib.suppress(ValueError), locked(folder):
+            with locked(folder):
                 shutil.rmtree(folder)
+
+
+def put_in_place(folder: Path, output: Path) -> None:
+    """Give a finished folder its name. Raises ValueError where that was taken meanwhile."""
+    try:
+        folder.replace(output)
+    except OSError as error:
+        raise ValueError(f"{output} was taken while it was built ({error.strerror}); give another --output") from error
+    synchronize(output.parent)
 
 
 def synchronize(path: Path) -> None:

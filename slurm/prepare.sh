@@ -3,8 +3,8 @@
 #
 #   sbatch slurm/prepare.sh --config data_tools/recipes/pretrain.yaml --input FILE... --tokenizer TOKENIZER --output SHARDS
 #
-# What follows the script's name is what `python -m data_tools build` takes. This job only waits: it submits each stage as
-# a job array, and the next one when that is done. Killed, requeued or out of time, the same command goes on where it was.
+# What follows the script's name is what `python -m data_tools build` takes. This job hashes the input, submits each
+# stage as a job array, the next one when that is done, and publishes the shards. Killed, requeued or out of time, the same command goes on where it was.
 # Input, output and this repository must have the same paths on all nodes. It also runs without sbatch, on a login node.
 #
 #SBATCH --job-name=litebert-prepare

@@ -21,6 +21,8 @@ def arguments(parser: ArgumentParser) -> None:
 
 def run(options: Namespace) -> None:
     """Print the tables, write the plots."""
+    if options.frequent < 0:
+        raise ValueError(f"--frequent {options.frequent} is negative")
     manifest = Manifest.load(options.shards)
     tokenizer = load_tokenizer(options.shards / "tokenizer")
     counts = counted(options.shards, manifest, tokenizer.vocabulary.mask)

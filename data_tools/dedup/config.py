@@ -20,6 +20,8 @@ class DecontaminationConfig:
     Attributes:
         files: evaluation files, in any form that the readers read; none switches decontamination off.
         text_field: the fields of their records that hold text, apart by commas.
+        unreadable: what becomes of files and records that cannot be read, or have none of these fields: stop with an
+            error, or reject them; the build says how many.
         ngram: units of an n-gram.
         min_ngrams: n-grams of the evaluation files, at least, in what is evaluation text.
         min_share: the same as a share of all n-grams of the document or paragraph.
@@ -28,6 +30,7 @@ class DecontaminationConfig:
 
     files: list[str] = dataclasses.field(default_factory=list)
     text_field: str = "text,text_a,text_b,sentence,sentence1,sentence2,context,question,content,title"
+    unreadable: Literal["stop", "reject"] = "stop"
     ngram: int = 16
     min_ngrams: int = 1
     min_share: float = 0.0
@@ -36,7 +39,7 @@ class DecontaminationConfig:
     def __post_init__(self) -> None:
         problems = []
         try:
-            ReaderConfig(text_field=self.text_field)
+            ReaderConfig(text_field=self.text_field, unreadable=self.unreadable)
         except ValueError as error:
             problems.append(str(error))
         if self.ngram < 2:

@@ -13,12 +13,14 @@ from data_tools.dedup.config import DecontaminationConfig
 from data_tools.dedup.corpus import Corpus, save
 from data_tools.dedup.ngrams import units
 from data_tools.documents.document import UNREADABLE, Rejected
-from data_tools.documents.files import find_files
+from data_tools.documents.files import File
 from data_tools.documents.reader_config import ReaderConfig
 from data_tools.documents.readers import read_documents
 from data_tools.shards.keyed_rng import U64
+from data_tools.work import Work, load_json, save_json
 
 _BATCH_TEXTS = 10_000
+_UNREAD = "unread.json"
 _BITS = 4  # of the filter, 2**4 for each n-gram: one in 16 others passes it
 
 
@@ -27,11 +29,13 @@ class Evaluation:
     """A stage of one item: the n-grams of the evaluation files, 10 bytes of memory for each.
 
     Attributes:
-        config: the files and the length of an n-gram.
+        config: the fields of their records and the length of an n-gram.
+        files: the evaluation files.
         clean: from raw text to canonical text, as the corpus goes through it.
     """
 
     config: DecontaminationConfig
+    files: tuple[File, ...]
     clean: Callable[[str], str]
     name: str = "evaluation"
 
@@ -40,8 +44,10 @@ class Evaluation:
         return ["all"]
 
     def run(self, item: str, folder: Path) -> None:
-        """Write the numbers of the n-grams, uint64 ascending, and a bit field that tells most others apart."""
-        found = evaluation_ngrams(self._texts(), self.config.ngram)
+        """Write the numbers of the n-grams, uint64 ascending, a bit field that tells most others apart, and
+        what was left out because it cannot be read."""
+        unread: list[str] = []
+        found = evaluation_ngrams(self._texts(unread), self.config.ngram)
         if not len(found):
             raise ValueError(
                 f"the evaluation files have no text of {self.config.ngram} characters or words: {self.config.files[0]}"
@@ -49,16 +55,26 @@ class Evaluation:
                 "choose a smaller --dedup.evaluation.ngram"
             )
         save(folder, {"ngrams": found, "filter": bit_filter(found)})
+        save_json(folder / _UNREAD, unread)
 
-    def _texts(self) -> Iterator[str]:
+    def _texts(self, unread: list[str]) -> Iterator[str]:
         config = ReaderConfig(text_field=self.config.text_field, unreadable="reject", broken_bytes="replace")
-        for document in read_documents(find_files(self.config.files), config):
+        for document in read_documents(self.files, config):
             if not isinstance(document, Rejected):
                 # Cleaning may take a short text for the furniture of a page; it must be found nevertheless.
                 yield document.text
                 yield self.clean(document.text)
             elif document.reason == UNREADABLE:
-                raise ValueError(str(document).replace("--reader.", "--dedup.evaluation."))
+                said = str(document).replace("--reader.", "--dedup.evaluation.")
+                if self.config.unreadable == "stop":
+                    raise ValueError(f"{said} (--dedup.evaluation.unreadable reject goes on without it)")
+                unread.append(said)
+
+
+def unread_evaluation(work: Work) -> list[str]:
+    """What of the evaluation files was left out because it cannot be read, each with its place and what is wrong."""
+    path = work.path(Evaluation.name, "all") / _UNREAD
+    return list(load_json(path)) if path.exists() else []
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,21 +6,31 @@ import contextlib
 import dataclasses
 import glob
 import hashlib
+import io
 import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import fsspec
+
+_CHUNK = 1 << 20
+_UNREADABLE = hashlib.sha256(b"unreadable").hexdigest()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class File:
-    """One file, here or at any URL that fsspec opens."""
+    """One file, here or at any URL that fsspec opens.
+
+    Attributes:
+        url: its path or URL.
+        sha256: of its content, in hex, where that is known: then nothing else is read from it without an error.
+    """
 
     url: str
+    sha256: str = ""
 
     @property
     def name(self) -> str:
@@ -36,14 +46,83 @@ class File:
 
     @contextlib.contextmanager
     def open(self) -> Iterator[BinaryIO]:
-        """Its bytes, from the first. Raises OSError, also for what is no regular file: a pipe would wait for ever."""
-        if not _is_url(self.url) and not stat.S_ISREG(os.stat(self.url).st_mode):
+        """Its bytes, from the first.
+
+        Raises OSError, also for what is no regular file: a pipe would wait for ever. Raises ValueError, at the end,
+        where the bytes are not those of ``sha256``.
+        """
+        with contextlib.ExitStack() as stack:
+            try:
+                stream = stack.enter_context(self._opened())
+            except OSError as error:
+                if self.sha256 in ("", _UNREADABLE):
+                    raise
+                raise ValueError(f"{self.url}: cannot be opened any more: {error}; run again") from error
+            if not self.sha256:
+                yield stream
+                return
+            hashed = _Hashed(stream)
+            try:
+                yield io.BufferedReader(hashed, _CHUNK)
+            except Exception:  # what changed may well break
+                self._check(hashed)
+                raise
+            self._check(hashed)
+
+    def _opened(self) -> contextlib.AbstractContextManager[BinaryIO]:
+        if _is_url(self.url):
+            opened: contextlib.AbstractContextManager[BinaryIO] = fsspec.open(self.url, "rb")
+            return opened
+        if not stat.S_ISREG(os.stat(self.url).st_mode):
             raise OSError("not a regular file")
-        with fsspec.open(self.url, "rb") if _is_url(self.url) else open(self.url, "rb") as stream:
-            yield stream
+        return open(self.url, "rb")
+
+    def _check(self, hashed: _Hashed) -> None:
+        try:
+            found = hashed.sha256()
+        except OSError:
+            found = _UNREADABLE
+        if found != self.sha256:
+            raise ValueError(f"{self.url}: changed while it was read; run again")
 
     def __str__(self) -> str:
         return self.url
+
+
+class _Hashed(io.RawIOBase):
+    """A stream that is hashed as it is read: what is passed over is read for it at the end."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._digest = hashlib.sha256()
+        self._end = self._place = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return self._stream.seekable()
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._place = self._stream.seek(offset, whence)
+        return self._place
+
+    def readinto(self, buffer: Any) -> int:
+        part = self._stream.read(len(buffer))
+        buffer[: len(part)] = part
+        if self._place == self._end:
+            self._digest.update(part)
+            self._end += len(part)
+        self._place += len(part)
+        return len(part)
+
+    def sha256(self) -> str:
+        """Of the whole stream, in hex."""
+        if self._place != self._end:
+            self.seek(self._end)
+        while part := self._stream.read(_CHUNK):
+            self._digest.update(part)
+        return self._digest.hexdigest()
 
 
 def find_files(inputs: Sequence[str | Path]) -> list[File]:
@@ -62,14 +141,21 @@ def find_files(inputs: Sequence[str | Path]) -> list[File]:
     return [File(url) for url in found]
 
 
+def check_outside(option: str, path: Path, inputs: Sequence[str | Path]) -> None:
+    """Raises ValueError where what is to be written lies in a folder of the input: it would be read next time."""
+    for given in map(str, inputs):
+        for folder in [] if _is_url(given) else [given, *glob.glob(given)]:
+            if os.path.isdir(folder) and path.resolve().is_relative_to(os.path.realpath(folder)):
+                raise ValueError(f"{option} {path} is within {folder}; give a place outside")
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Found:
-    """A file, with its size in bytes and the SHA-256 of its content. One that cannot be opened counts as a content of
-    its own; its reader says what is wrong."""
+    """A file whose SHA-256 is known, with its size in bytes. One that cannot be opened counts as a content of its own;
+    its reader says what is wrong."""
 
     file: File
     bytes: int
-    sha256: str
 
 
 def inspect(files: Sequence[File], threads: int = 1) -> list[Found]:
@@ -83,12 +169,12 @@ def _inspected(file: File) -> Found:
     size = 0
     try:
         with file.open() as stream:
-            while chunk := stream.read(1 << 20):
+            while chunk := stream.read(_CHUNK):
                 content.update(chunk)
                 size += len(chunk)
     except OSError:
-        return Found(file, 0, hashlib.sha256(b"unreadable").hexdigest())
-    return Found(file, size, content.hexdigest())
+        return Found(File(file.url, _UNREADABLE), 0)
+    return Found(File(file.url, content.hexdigest()), size)
 
 
 def fingerprint(files: Iterable[Found]) -> str:
@@ -96,7 +182,7 @@ def fingerprint(files: Iterable[Found]) -> str:
     lie."""
     digest = hashlib.sha256()
     for found in files:
-        digest.update(bytes.fromhex(found.sha256))
+        digest.update(bytes.fromhex(found.file.sha256))
         digest.update(found.file.name.encode())
     return digest.hexdigest()
 

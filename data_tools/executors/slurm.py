@@ -1,7 +1,8 @@
 """Tasks of a Slurm cluster: each stage is a job array, submitted by datatrove once the stage before it is done.
 
-The process that builds waits for each array, as only then the items of the next stage are known; it does no work of its
-own and may be a job itself (``slurm/prepare.sh``). All nodes must see the input and the output under the same paths.
+The process that builds hashes the input, waits for each array, as only then the items of the next stage are known, and
+writes the rejects and publishes at the end. It may be a job itself (``slurm/prepare.sh``). All nodes must see
+the input and the output under the same paths.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ class SlurmExecutor:
 
     def __post_init__(self) -> None:
         if not 1 <= self.tasks <= _MAX_TASKS:
-            raise ValueError(f"tasks {self.tasks} is not within 1 and {_MAX_TASKS}")
+            raise ValueError(f"tasks {self.tasks} is not between 1 and {_MAX_TASKS}")
         if shutil.which("sbatch") is None:
             raise ValueError("no Slurm here: sbatch is not on the PATH; --executor local works on this machine")
 

@@ -43,7 +43,7 @@ class Samples:
         order: int8 [samples], 0 where A and B stand as in the document, 1 where they are swapped, -1 for no pair.
         documents: uint64 [samples], key of the document.
         numbers: uint32 [samples], place among the document's samples.
-        sources: uint16 [samples], number of the source; if not given, 0 for all.
+        sources: uint16 [samples], number of the source.
     """
 
     ids: npt.NDArray[np.int32]
@@ -53,11 +53,7 @@ class Samples:
     order: npt.NDArray[np.int8]
     documents: npt.NDArray[np.uint64]
     numbers: npt.NDArray[np.uint32]
-    sources: npt.NDArray[np.uint16] = dataclasses.field(default_factory=lambda: np.zeros(0, np.uint16))
-
-    def __post_init__(self) -> None:
-        if not len(self.sources):
-            object.__setattr__(self, "sources", np.zeros(len(self.lengths), np.uint16))
+    sources: npt.NDArray[np.uint16]
 
     def __len__(self) -> int:
         return len(self.lengths)

@@ -39,9 +39,10 @@ class Fairness:
     expected_worst: float
 
     def __str__(self) -> str:
+        shares = f"source shares {self.sources:.2f}, " if self.sources else ""
         return (
-            f"{self.windows:,} windows of {self.window:,} samples: source shares {self.sources:.2f}, document numbers"
-            f" {self.place:.2f} of the spread of a fair draw; the farthest is {self.worst:.1f} standard deviations off,"
+            f"{self.windows:,} windows of {self.window:,} samples: {shares}document numbers {self.place:.2f} of the"
+            f" spread of a fair draw; the farthest is {self.worst:.1f} standard deviations off,"
             f" {self.expected_worst:.1f} are usual"
         )
 

@@ -18,6 +18,7 @@ from data_tools.samples.columns import I64, Samples, ranges
 from data_tools.shards.keyed_rng import U32, below, draws, key_of
 from data_tools.text.interface import Vocabulary
 
+_MAX_COPIES = 1000
 _REPLACEMENT = 2  # what draws are for, beside those of the runs: the last word of their counter
 
 
@@ -40,7 +41,8 @@ class MaskConfig:
             XLM and DistilBERT (Sanh et al. 2019).
         mask_share: of the masked tokens, those that show [MASK].
         random_share: those that show a random token; the rest shows the token itself.
-        copies: how many different maskings of each sample are stored; epoch e reads copy e mod copies.
+        copies: how many different maskings of each sample are stored; epoch e reads copy e mod copies;
+            1000 at most.
         seed: of the masks alone, for other masks of the same samples; None for the seed of all else.
     """
 
@@ -58,9 +60,9 @@ class MaskConfig:
     def __post_init__(self) -> None:
         problems = []
         if not 0 < self.rate < 1:
-            problems.append(f"rate {self.rate} is not within 0 and 1")
+            problems.append(f"rate {self.rate} is not between 0 and 1, both excluded")
         if not 0 < self.span_stop < 1:
-            problems.append(f"span_stop {self.span_stop} is not within 0 and 1")
+            problems.append(f"span_stop {self.span_stop} is not between 0 and 1, both excluded")
         if not 0 <= self.frequency_smoothing <= 2:
             problems.append(f"frequency_smoothing {self.frequency_smoothing} is not within 0 and 2")
         if min(self.mask_share, self.random_share) < 0 or self.mask_share + self.random_share > 1:
@@ -68,6 +70,8 @@ class MaskConfig:
         for name in ("max_ngram", "max_span", "copies"):
             if getattr(self, name) < 1:
                 problems.append(f"{name} {getattr(self, name)} is not positive")
+        if self.copies > _MAX_COPIES:
+            problems.append(f"copies {self.copies} are more than {_MAX_COPIES}, each as large as all samples' masks")
         if problems:
             raise ValueError("; ".join(problems))
 

@@ -86,6 +86,7 @@ def pair(
     sentences: npt.NDArray[np.bool_],
     words: npt.NDArray[np.bool_],
     documents: npt.NDArray[np.uint64],
+    sources: npt.NDArray[np.uint16],
     config: PairConfig,
     vocabulary: Vocabulary,
     seed: int,
@@ -102,18 +103,19 @@ def pair(
         sentences: [tokens], whether a sentence begins at the token.
         words: [tokens], whether a word begins at the token.
         documents: [documents], keys.
+        sources: [documents], number of each one's source.
     """
     stretches = _stretches(lengths, sentences, words, documents, config, seed)
     if config.objective == "none":
-        return _laid_out(ids, words, stretches, stretches.end, documents, vocabulary)
+        return _laid_out(ids, words, stretches, stretches.end, documents, sources, vocabulary)
     cut = _cuts(stretches, sentences, config)
     if config.objective == "sop":
-        return _laid_out(ids, words, stretches, cut, documents, vocabulary, swapped=stretches.draws[3] < _HALF)
+        return _laid_out(ids, words, stretches, cut, documents, sources, vocabulary, swapped=stretches.draws[3] < _HALF)
     chosen = np.flatnonzero((cut < stretches.end) & (stretches.draws[3] < _HALF))
     alike = (cut - stretches.begin)[chosen] // (config.slack + 1)
     second = np.arange(len(cut))
     second[chosen] = chosen[strangers(documents[stretches.document[chosen]], alike)]
-    return _laid_out(ids, words, stretches, cut, documents, vocabulary, second=second)
+    return _laid_out(ids, words, stretches, cut, documents, sources, vocabulary, second=second)
 
 
 def _stretches(
@@ -215,6 +217,7 @@ def _laid_out(
     stretches: Stretches,
     cut: I64,
     documents: npt.NDArray[np.uint64],
+    sources: npt.NDArray[np.uint16],
     vocabulary: Vocabulary,
     swapped: npt.NDArray[np.bool_] | None = None,
     second: I64 | None = None,
@@ -252,4 +255,5 @@ def _laid_out(
         order=np.where(paired, changed, NO_PAIR).astype(np.int8),
         documents=documents[stretches.document],
         numbers=stretches.number.astype(np.uint32),
+        sources=sources[stretches.document],
     )

@@ -89,10 +89,11 @@ def _batch(
     lengths, documents = encoded.lengths[written], np.array(keys, np.uint64)[written]
     part_begins = np.cumsum(lengths) - lengths
     sentences[part_begins] = words[part_begins] = True
-    samples = pair(encoded.ids, lengths, sentences, words, documents, pairs, tokenizer.vocabulary, seed)
-    text_of = np.repeat(np.arange(len(texts)), counts)[written][_index(documents, samples.documents)]
+    text_of = np.repeat(np.arange(len(texts)), counts)[written]
     sources = np.array([text.source for text in texts], np.uint16)[text_of]
-    return dataclasses.replace(samples, sources=sources), np.array([text.place for text in texts], np.int64)[text_of]
+    places = np.array([text.place for text in texts], np.int64)[text_of]
+    samples = pair(encoded.ids, lengths, sentences, words, documents, sources, pairs, tokenizer.vocabulary, seed)
+    return samples, places[_index(documents, samples.documents)]
 
 
 def _index(keys: npt.NDArray[np.uint64], wanted: npt.NDArray[np.uint64]) -> I64:

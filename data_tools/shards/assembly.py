@@ -40,7 +40,7 @@ class ShardConfig:
                 f"samples_per_shard {self.samples_per_shard} is less than a block's {self.samples_per_block}"
             )
         if not 0 < self.heldout_share < 1:
-            problems.append(f"heldout_share {self.heldout_share} is not within 0 and 1")
+            problems.append(f"heldout_share {self.heldout_share} is not between 0 and 1, both excluded")
         if problems:
             raise ValueError("; ".join(problems))
 

@@ -9,6 +9,7 @@ import matplotlib
 matplotlib.use("Agg")
 
 import numpy as np
+import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
@@ -18,6 +19,7 @@ from data_tools.samples.preparation import SPLITS
 from data_tools.shards.manifest import Manifest
 from data_tools.statistics.counts import KINDS, ORDERS, RATE_BINS, SplitCounts
 
+_FEWEST = 100  # tokens at a position that is plotted
 _LONGEST_UNIT = 12
 _MOST_SOURCES = 30
 
@@ -65,8 +67,7 @@ def _masks(manifest: Manifest, counts: dict[str, SplitCounts]) -> Figure:
     config = manifest.config["masks"]
     for name, of in counts.items():
         _histogram(rates, of.rates, name, 100 / RATE_BINS)
-        share = of.masked.sum(axis=0) / np.maximum(of.maskable * len(of.masked), 1)
-        positions.plot(np.flatnonzero(of.maskable), share[of.maskable > 0], label=name, linewidth=1)
+        positions.plot(*by_position(of), label=name, linewidth=1)
     rates.set(title="masked share of a sample", xlabel="percent of its tokens", ylabel="share of samples")
     rates.axvline(100 * config["rate"], color="black", linestyle=":", label="wanted")
     rates.set_xlim(0, min(100, 300 * config["rate"]))
@@ -85,6 +86,14 @@ def _masks(manifest: Manifest, counts: dict[str, SplitCounts]) -> Figure:
     _bars(units, lengths, {"units": _clipped(train.units), "neighbouring masked tokens": _clipped(train.runs)})
     units.set(title="lengths of what is masked (train)", xlabel="tokens", ylabel="share")
     return figure
+
+
+def by_position(counts: SplitCounts) -> tuple[I64, npt.NDArray[np.float64]]:
+    """Positions, and the share of their tokens that is masked; without those of fewer than 100 tokens, which few
+    samples are long enough for: chance alone moves the share of so few by points."""
+    places = np.flatnonzero(counts.maskable >= _FEWEST)
+    masked = counts.masked[:, places].sum(axis=0)
+    return places, masked / (counts.maskable[places] * len(counts.masked))
 
 
 def _tokens(counts: dict[str, SplitCounts]) -> Figure:

@@ -61,7 +61,7 @@ class Segmenter:
             canonical: brings a word into the form of the texts (``TextTokenizer.canonical``).
 
         Raises:
-            ValueError: a dictionary cannot be read; the line is named.
+            ValueError: a dictionary cannot be read, then the line is named, or is empty.
         """
         if config.segmenter == "none":
             return cls("none", finds_words=False)
@@ -72,7 +72,10 @@ class Segmenter:
                 data = path.read_bytes()
             except OSError as error:
                 raise ValueError(f"words.dictionaries: {path} cannot be read: {error.strerror}") from None
-            entries += _entries(data, path, canonical)
+            words = list(_entries(data, path, canonical))
+            if not words:
+                raise ValueError(f"words.dictionaries: {path} has no words; leave it out")
+            entries += words
             name += f" + {path.name} {hashlib.sha256(data).hexdigest()}"
         return cls(name, finds_words=True, entries=tuple(entries))
 

@@ -12,12 +12,15 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import webdataset
 from transformers import AutoTokenizer
 
 from data_tools.build import BuildConfig, build
 from data_tools.documents.clean import CleanConfig, clean
+from data_tools.documents.files import inspect
 from data_tools.documents.reader_config import ReaderConfig
 from data_tools.samples.masks import MaskConfig, mask
 from data_tools.samples.pairs import PairConfig
@@ -30,6 +33,7 @@ from data_tools.text.tokenizer import CLS, SEP, Tokenizer
 from data_tools.text.training import TokenizerConfig, train
 from data_tools.text.words import WordsConfig
 from data_tools.verification import verify
+from data_tools.work import locked, work_folder
 
 _SAMPLE = "shared/corpus/sample.jsonl.xz"
 SAMPLE = next((found for folder in Path(__file__).parents if (found := folder / _SAMPLE).exists()), Path(_SAMPLE))
@@ -266,12 +270,16 @@ def test_text_that_will_not_do_is_one_line_and_nothing_is_left(tmp_path, tokeniz
     ("arguments", "message"),
     [
         (["--masks.ratio", "0.2"], "masks.ratio"),
-        (["--masks.rate", "2"], "rate 2.0 is not within 0 and 1"),
+        (["--masks.rate", "2"], "rate 2.0 is not between 0 and 1, both excluded"),
         (["--masks.strategy", "letter"], "strategy"),
         (["--pairs.objective", "rop"], "objective"),
         (["--words.segmenter", "none", "--words.dictionaries", "[x.txt]"], "have no effect"),
         (["--words.dictionaries", "[nowhere.txt]"], "words.dictionaries: nowhere.txt cannot be read"),
         (["--workers", "0"], "at least one"),
+        (["--masks.copies", "1001"], "copies 1001 are more than 1000"),
+        (["--tasks", "4"], "--tasks 4 is for --executor slurm"),
+        (["--rejects", "nowhere/x.jsonl"], "there is no folder nowhere"),
+        (["--rejects", "."], "is a folder"),
     ],
 )
 def test_a_wrong_option_is_named(tmp_path, corpus, tokenizer_folder, arguments, message):
@@ -294,3 +302,99 @@ def test_the_command_line_makes_a_tokenizer_and_does_not_overwrite_it(tmp_path, 
     assert little.returncode == 2 and "too little for 300 pieces" in little.stderr
     narrow = run("tokenizer", "--input", corpus, "--output", tmp_path / "other", "--vocab-size", 20)
     assert narrow.returncode == 2 and "20 pieces are too few for the text" in narrow.stderr
+
+
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        ("masks: null", "masks is empty"),
+        ("dedup: {evaluation: null}", "dedup.evaluation is empty"),
+        ("pairs: [1]", "pairs is [1], not keys with values"),
+        ("masks: {rate: 0.1", "is not valid YAML"),
+        ("seed: 1\nmasks: {rate: 0.1, rate: 0.2}", "'rate' is there twice"),
+    ],
+)
+def test_a_wrong_recipe_is_one_line_that_names_it(tmp_path, corpus, tokenizer_folder, recipe, message):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(recipe)
+    inputs = ("--input", corpus, "--tokenizer", tokenizer_folder, "--output", tmp_path / "out")
+    result = run("build", *inputs, "--config", path)
+    assert result.returncode == 2 and len(result.stderr.splitlines()) == 1
+    assert message in result.stderr and str(path) in result.stderr
+
+
+def test_rejects_never_take_the_place_of_another_file(corpus, tokenizer_folder, build_config, tmp_path, monkeypatch):
+    mine = tmp_path / "mine.jsonl"
+    shutil.copy(corpus, mine)
+    before = mine.read_bytes()
+    for inputs in ([mine], [corpus]):
+        with pytest.raises(ValueError, match=r"mine.jsonl exists; remove it, or give another file"):
+            build(inputs, tokenizer_folder, tmp_path / "out", build_config, rejects=mine)
+    rejects = tmp_path / "rejects.jsonl"
+    with monkeypatch.context() as patch:
+        patch.setattr("data_tools.build.publish", lambda *_: 1 / 0)  # killed with the rejects just written
+        with pytest.raises(ZeroDivisionError):
+            build([corpus], tokenizer_folder, tmp_path / "out", build_config, rejects=rejects)
+    written = rejects.read_bytes()
+    first = build([corpus], tokenizer_folder, tmp_path / "out", build_config, rejects=rejects)
+    assert build([corpus], tokenizer_folder, tmp_path / "out", build_config, rejects=rejects) == first
+    assert rejects.read_bytes() == written and len(written.splitlines()) == sum(first.rejected.values()) > 0
+    with pytest.raises(ValueError, match=r"already built, and --rejects .*mine.jsonl exists but does not hold its"):
+        build([corpus], tokenizer_folder, tmp_path / "out", build_config, rejects=mine)
+    assert mine.read_bytes() == before
+
+
+def test_what_is_written_into_the_input_is_refused(corpus, tokenizer_folder, build_config, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    shutil.copy(corpus, folder)
+    with pytest.raises(ValueError, match=r"--output .*sh is within .*in; give a place outside"):
+        build([folder], tokenizer_folder, folder / "sh", build_config)
+    with pytest.raises(ValueError, match=r"--rejects .*r.jsonl is within"):
+        build([tmp_path / "i*"], tokenizer_folder, tmp_path / "out", build_config, rejects=folder / "r.jsonl")
+    assert [path.name for path in folder.iterdir()] == [corpus.name]
+
+
+def test_of_two_builds_of_one_output_the_second_is_refused(corpus, tokenizer_folder, build_config, tmp_path):
+    with (
+        locked(work_folder(tmp_path / "out", "0" * 64)),
+        pytest.raises(ValueError, match=r"another build is at work in .*0000.partial; wait for it, or stop it"),
+    ):
+        build([corpus], tokenizer_folder, tmp_path / "out", build_config)
+    build([corpus], tokenizer_folder, tmp_path / "out", build_config)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("form", ["plain", "xz", "parquet", "broken", "gone"])
+def test_input_that_changes_during_a_build_is_told(
+    corpus, texts, tokenizer_folder, build_config, tmp_path, monkeypatch, form
+):
+    """After it was hashed, before it is read; also where what is there now cannot be read and that is let pass."""
+    path = tmp_path / f"mine.{form}"
+    lines = corpus.read_bytes()
+
+    def write(lines: bytes) -> None:
+        if form == "parquet":
+            pq.write_table(pa.table({"text": [json.loads(line)["text"] for line in lines.splitlines()]}), path)
+        else:
+            path.write_bytes(lzma.compress(lines) if form in ("xz", "broken") else lines)
+
+    def inspected(*arguments):
+        found = inspect(*arguments)
+        if form == "gone":
+            path.unlink()
+        elif form == "broken":
+            path.write_bytes(path.read_bytes()[:-100])
+        else:
+            write(lines[: lines.index(b"\n") + 1])
+        return found
+
+    config = dataclasses.replace(build_config, reader=ReaderConfig(unreadable="reject"))
+    write(lines)
+    with monkeypatch.context() as patch:
+        patch.setattr("data_tools.build.inspect", inspected)
+        with pytest.raises(ValueError, match=rf"mine.{form}: (changed while it was read|cannot be opened any more)"):
+            build([path], tokenizer_folder, tmp_path / "out", config)
+    assert not (tmp_path / "out").exists()
+    write(lines)
+    assert build([path], tokenizer_folder, tmp_path / "out", config).documents_read == len(texts)

@@ -165,3 +165,11 @@ def test_shards_are_a_fair_draw(mixed):
     for entry in Manifest.load(mixed[0]).splits.values():
         assert entry.fairness["windows"] >= 10
         assert 0.3 < entry.fairness["sources"] < 2 and 0.3 < entry.fairness["place"] < 2
+
+
+def test_one_source_has_no_shares_to_speak_of():
+    rng = np.random.default_rng(0)
+    sources, places = np.zeros(2000, np.uint16), rng.permutation(2000)
+    assert "source shares" not in str(measure([(sources, places)], [2000]))
+    sources[rng.permutation(2000)[:1000]] = 1
+    assert "source shares" in str(measure([(sources, places)], [1000, 1000]))

@@ -67,6 +67,8 @@ def test_a_seed_of_their_own_gives_other_masks_of_the_same_samples(shards, tmp_p
     before, after = ShardReader(shards, old).read(0, 0), ShardReader(tmp_path / "other", new).read(0, 0)
     assert np.array_equal(before.samples.ids, after.samples.ids)
     assert not np.array_equal(before.masks.positions, after.masks.positions)
+    assert run(tmp_path / "other", "--output", tmp_path / "back", "--masks.seed", "null").returncode == 0
+    assert contents(tmp_path / "back") == contents(shards)
 
 
 def test_killed_it_goes_on_and_comes_to_the_same_bytes(shards, tmp_path):
@@ -102,7 +104,7 @@ def test_the_same_again_is_found_done_and_another_is_refused(shards, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--masks.rate", 2), "rate 2.0 is not within 0 and 1"),
+        (("--masks.rate", 2), "rate 2.0 is not between 0 and 1, both excluded"),
         (("--masks.ratio", 0.2), "masks.ratio"),
         (("--workers", 0), "workers 0: at least one"),
     ],

@@ -14,6 +14,7 @@ from data_tools.samples.masks import MaskConfig
 from data_tools.shards.manifest import Manifest
 from data_tools.shards.reader import ShardReader
 from data_tools.statistics.counts import SplitCounts, counted
+from data_tools.statistics.plots import by_position
 
 
 @pytest.fixture(scope="module")
@@ -108,3 +109,21 @@ def test_tables_and_plots(two_copies, tokenizer, tmp_path):
     assert characters[-2] == f"{train.characters / np.load(two_copies / 'train.unigram.npy').sum():.3f}"
     for path in map(Path, result.stdout.split()[-5:]):
         assert path.read_bytes().startswith(b"\x89PNG") and path.stat().st_size > 5000
+
+
+def test_a_negative_number_of_frequent_tokens_is_refused(two_copies):
+    command = [sys.executable, "-m", "data_tools", "stats", str(two_copies), "--frequent", "-5"]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 2 and "--frequent -5 is negative" in result.stderr and not result.stdout
+
+
+def test_positions_that_few_samples_reach_are_not_plotted(two_copies, tokenizer):
+    counts = counted(two_copies, Manifest.load(two_copies), tokenizer.vocabulary.mask)["heldout"]
+    places, shares = by_position(counts)
+    expected = {
+        place: sum(int(masked[place]) for masked in counts.masked) / (2 * int(tokens))
+        for place, tokens in enumerate(counts.maskable)
+        if tokens >= 100
+    }
+    assert dict(zip(places.tolist(), shares.tolist(), strict=True)) == pytest.approx(expected)
+    assert 0 < len(places) < np.count_nonzero(counts.maskable)

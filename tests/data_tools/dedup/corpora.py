@@ -15,6 +15,7 @@ from data_tools.dedup.signatures import signatures
 from data_tools.dedup.stages import dedup_stages
 from data_tools.dedup.verdict import Deduplicated
 from data_tools.documents.document import Document
+from data_tools.documents.files import find_files
 from data_tools.documents.parts import KeptPart
 from data_tools.work import Work
 
@@ -44,7 +45,8 @@ def run(work: Work, texts: Sequence[str], per_part: int, config: DedupConfig) ->
             )
             save(folder, signatures(some, config))
     corpus = Corpus(work, "cleaning")
-    for stage in dedup_stages(corpus, config, canonical):
+    files = find_files(config.evaluation.files) if config.evaluation.files else []
+    for stage in dedup_stages(corpus, config, canonical, files):
         for item in reversed(stage.items()):  # the order of the work must not matter
             work.finish(stage, item)
     return [Deduplicated(corpus, config).load(part) for part in corpus.parts]

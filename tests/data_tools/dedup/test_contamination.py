@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from data_tools.dedup.config import DecontaminationConfig, DedupConfig
+from data_tools.dedup.contamination import unread_evaluation
 from data_tools.work import Work
 from tests.data_tools.dedup.corpora import grams, outcome, random_text, run, words_and_characters
 
@@ -93,6 +94,20 @@ def test_an_evaluation_file_without_text_is_told(content, told, tmp_path):
     path.write_text(content)
     with pytest.raises(ValueError, match=told):
         run(Work(tmp_path / "work"), ["一个文档"], 1, config([path]))
+
+
+def test_a_record_that_is_no_text_ends_the_build_or_is_told(examined, tmp_path):
+    files, examination = examined
+    info = tmp_path / "info.json"
+    info.write_text('{"task": "afqmc", "sizes": {"train": 3}}')
+    texts = corpus(examination)
+    with pytest.raises(ValueError, match=r"info.json.*\(--dedup.evaluation.unreadable reject goes on without it\)"):
+        run(Work(tmp_path / "stopped"), texts, 7, config([*files, info], ngram=8))
+    work = Work(tmp_path / "work")
+    found = outcome(run(work, texts, 7, config([*files, info], ngram=8, unreadable="reject")))
+    assert found == outcome(run(Work(tmp_path / "other"), texts, 7, config(files, ngram=8)))
+    (told,) = unread_evaluation(work)
+    assert "info.json" in told and "no text in field" in told
 
 
 def test_a_wrong_config_is_told():

@@ -12,11 +12,12 @@ from data_tools.text.interface import Vocabulary
 
 VOCAB = 5000
 VOCABULARY = Vocabulary.specials_first(VOCAB)
-Documents = tuple[npt.NDArray[np.int32], I64, npt.NDArray[np.bool_], npt.NDArray[np.bool_], npt.NDArray[np.uint64]]
+Flags = npt.NDArray[np.bool_]
+Documents = tuple[npt.NDArray[np.int32], I64, Flags, Flags, npt.NDArray[np.uint64], npt.NDArray[np.uint16]]
 
 
 def documents_of(lengths: npt.ArrayLike, seed: int, sentence: float = 1 / 18, word: float = 0.6) -> Documents:
-    """Ids, lengths, sentence and word starts and keys of documents; each token of the corpus has its own id.
+    """Ids, lengths, sentence and word starts, keys and sources of documents; each token of the corpus has its own id.
 
     ``sentence`` and ``word`` are the shares of tokens with which one begins.
     """
@@ -28,7 +29,14 @@ def documents_of(lengths: npt.ArrayLike, seed: int, sentence: float = 1 / 18, wo
     sentences[begins] = words[begins] = True
     words |= sentences
     keys = rng.integers(0, 2**63, len(lengths), dtype=np.uint64)
-    return np.arange(5, 5 + total, dtype=np.int32), lengths, sentences, words, keys
+    return (
+        np.arange(5, 5 + total, dtype=np.int32),
+        lengths,
+        sentences,
+        words,
+        keys,
+        np.arange(len(lengths), dtype=np.uint16),
+    )
 
 
 def made_up_documents(seed: int, documents: int = 300) -> Documents:

@@ -21,9 +21,9 @@ COUNTS = np.random.default_rng(0).integers(0, 10**6, VOCAB)
 
 
 def samples_of(documents, seq_length: int = 64) -> Samples:
-    ids, lengths, sentences, words, keys = documents
+    ids, lengths, sentences, words, keys, sources = documents
     ids = (5 + ids % (VOCAB - 5)).astype(np.int32)
-    return pair(ids, lengths, sentences, words, keys, PairConfig(seq_length), VOCABULARY, seed=5)
+    return pair(ids, lengths, sentences, words, keys, sources, PairConfig(seq_length), VOCABULARY, seed=5)
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +38,7 @@ def plain(count: int, length: int) -> Samples:
         np.ones(count * (length + 2), bool), np.full(count, length + 2), np.full(count, length),
         np.full(count, NO_PAIR, np.int8),
         np.random.default_rng(0).integers(0, 2**63, count, dtype=np.uint64), np.zeros(count, np.uint32),
+        np.zeros(count, np.uint16),
     )  # fmt: skip
 
 

@@ -25,16 +25,16 @@ CONFIGS = st.builds(
 
 def check(samples: Samples, documents, config: PairConfig) -> None:
     """Every token of the documents stands in one sample once, and every sample is what it says."""
-    ids, lengths, sentences, _, keys = documents
+    ids, lengths, sentences, _, keys, sources = documents
     document_of = np.repeat(np.arange(len(lengths)), lengths)
     ends = set((np.cumsum(lengths) + 4).tolist())  # the last id of each document
     seen = []
-    for (sample, a, b, order), key in zip(each(samples), samples.documents, strict=True):
+    for (sample, a, b, order), key, source in zip(each(samples), samples.documents, samples.sources, strict=True):
         assert len(sample) <= config.seq_length and sample[0] == CLS and sample[-1] == SEP and a
         for segment in (a, b):
             assert segment == list(range(segment[0], segment[-1] + 1)) if segment else True  # consecutive
         of_a, of_b = ({int(document_of[token - 5]) for token in segment} for segment in (a, b))
-        assert len(of_a) == 1 and keys[min(of_a)] == key
+        assert len(of_a) == 1 and keys[min(of_a)] == key and sources[min(of_a)] == source
         if order == NO_PAIR:
             assert not b and sample == [CLS, *a, SEP]
             room = config.seq_length - 3 - (config.objective == "none")
@@ -88,7 +88,7 @@ def test_pairs_equal_a_walk_through_each_document():
     assert found == sorted(walked(*documents, config, seed))
 
 
-def walked(ids, lengths, sentences, words, keys, config, seed):
+def walked(ids, lengths, sentences, words, keys, _, config, seed):
     """The specification of ``pair``, one sample at a time."""
     room, end = config.seq_length - 3, 0
     for length, key in zip(lengths, keys, strict=True):
@@ -124,9 +124,9 @@ def walked(ids, lengths, sentences, words, keys, config, seed):
 
 
 def test_half_of_the_pairs_are_swapped_and_a_tenth_is_short():
-    ids, lengths, sentences, words, keys = documents_of(np.full(4000, 900), 0)
+    ids, lengths, sentences, words, keys, sources = documents_of(np.full(4000, 900), 0)
     sentences[:] = np.arange(len(ids)) % 10 == 0
-    samples = pair(ids, lengths, sentences, words, keys, PairConfig(64, 0.1), VOCABULARY, 0)
+    samples = pair(ids, lengths, sentences, words, keys, sources, PairConfig(64, 0.1), VOCABULARY, 0)
     paired = samples.order != NO_PAIR
     swapped = (samples.order[paired] == 1).mean()
     assert abs(swapped - 0.5) < 4 * 0.5 / np.sqrt(paired.sum())

@@ -118,3 +118,6 @@ def test_a_dictionary_that_is_not_there_or_not_used_is_refused(tmp_path):
         segmenter(tmp_path / "none.txt")
     with pytest.raises(ValueError, match=r"have no effect where segmenter is none"):
         segmenter(tmp_path / "none.txt", kind="none")
+    (tmp_path / "empty.txt").write_text("\n \n")
+    with pytest.raises(ValueError, match=r"words.dictionaries: .*empty.txt has no words; leave it out"):
+        segmenter(tmp_path / "empty.txt")
