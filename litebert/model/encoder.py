@@ -18,6 +18,7 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from litebert.model.attention import Packing, attention
 
@@ -179,11 +180,16 @@ class FeedForward(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Ids [T] become hidden states [T, H]. Parameters are drawn from torch's global generator."""
+    """Ids [T] become hidden states [T, H]. Parameters are drawn from torch's global generator.
+
+    With `recompute` set, training keeps only what enters each layer, and computes the rest again for the backward
+    (Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost").
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
+        self.recompute = False
         self.embeddings = Embeddings(config)
         self.attention = nn.ModuleList(SelfAttention(config) for _ in range(config.attention_blocks))
         self.ffn = nn.ModuleList(FeedForward(config) for _ in range(config.ffn_blocks))
@@ -202,10 +208,16 @@ class Encoder(nn.Module):
             )
         hidden_TH = self.embeddings(ids_T, token_types_T, packing.position_ids)
         yield hidden_TH
-        for attention_block, ffn_block in self.config.layers:
-            hidden_TH = self.attention[attention_block](hidden_TH, packing)
-            hidden_TH = self.ffn[ffn_block](hidden_TH)
+        layer: Callable[..., Tensor] = self._layer
+        if self.recompute and self.training:
+            # Without its check of what was saved: at ZeRO-3 a weight is saved gathered, and compared as it lies.
+            layer = partial(checkpoint, self._layer, use_reentrant=False, determinism_check="none")
+        for blocks in self.config.layers:
+            hidden_TH = layer(*blocks, hidden_TH, packing)
             yield hidden_TH
+
+    def _layer(self, attention_block: int, ffn_block: int, hidden_TH: Tensor, packing: Packing) -> Tensor:
+        return self.ffn[ffn_block](self.attention[attention_block](hidden_TH, packing))
 
 
 def initialize(module: nn.Module, std: float) -> None:
