@@ -64,9 +64,8 @@ class Output(NamedTuple):
 
 
 class Scored(NamedTuple):
-    """In place of masked-word logits, which need much memory: their loss, summed, in nats, and how many are right."""
+    """The masked words' loss, summed, in nats, and how many are right; pair logits [B, 2], or None without a pooler."""
 
-    hidden_TH: Tensor
     mlm_loss: Tensor
     mlm_right: Tensor
     pair_logits_B2: Tensor | None
@@ -96,15 +95,18 @@ class PretrainingModel(nn.Module):
             masked_M: int64 indices into T of the rows that the masked-word head is wanted for.
             labels_M: int64, the words that stood there.
         """
-        hidden_TH = self.encoder(ids_T, token_types_T, packing)
         # Read through its module, and in a forward, so that ZeRO-3 gathers it again for the decoder.
-        word_VE = self.encoder.embeddings.word.weight
-        mlm = self.mlm(hidden_TH.index_select(0, masked_M), word_VE, labels_M)
-        pair_logits_B2 = self.pair(hidden_TH.index_select(0, packing.first)) if self.pair is not None else None
+        words = self.encoder.embeddings.word
         if labels_M is None:
-            return Output(hidden_TH, mlm, pair_logits_B2)
-        mlm_loss, mlm_right = mlm
-        return Scored(hidden_TH, mlm_loss, mlm_right, pair_logits_B2)
+            hidden_TH = self.encoder(ids_T, token_types_T, packing)
+            mlm_logits_MV = self.mlm(hidden_TH.index_select(0, masked_M), words.weight)
+            pair_logits_B2 = self.pair(hidden_TH.index_select(0, packing.first)) if self.pair is not None else None
+            return Output(hidden_TH, mlm_logits_MV, pair_logits_B2)
+        samples = len(packing.lengths) if self.pair is not None else 0
+        rows = torch.cat([packing.first[:samples], masked_M])
+        first_BH, hidden_MH = self.encoder(ids_T, token_types_T, packing, rows).tensor_split([samples])
+        mlm_loss, mlm_right = self.mlm(hidden_MH, words.weight, labels_M)
+        return Scored(mlm_loss, mlm_right, self.pair(first_BH) if self.pair is not None else None)
 
     def parameter_count(self) -> int:
         """How many numbers are trained; what layers share counts once."""
