@@ -59,7 +59,7 @@ from litebert.train.world import World, join_world
 
 SHARED = Path(__file__).parents[2] / "shared"
 SEQ_LENGTH = 512
-SAMPLES = {"albert-tiny": 16, "bert-base": 4}  # of a step on a CPU; a GPU wants more
+SHAPES = ("albert-tiny", "bert-base")
 OPTIMIZER = OptimizerConfig(lr=1e-4)
 MEMORY_TOKENS = 16384
 # What an operation's time is counted under; the first name that it contains decides.
@@ -197,7 +197,7 @@ def compare(name: str, split: Split, tokenizer: Path, options: argparse.Namespac
     model = PretrainingModel(dataclasses.replace(PRESETS[name], vocab_size=split.vocab_size))
     pair_label = "sentence_order_label" if name.startswith("albert") else "next_sentence_label"
     collator = transformers.DataCollatorForTokenClassification(transformers.AutoTokenizer.from_pretrained(tokenizer))
-    samples = options.samples or (SAMPLES.get(name, 4) if world.device.type == "cpu" else 128)
+    samples = options.samples or (16 if world.device.type == "cpu" else 128)
     batches = micro_batches(split, samples, options.steps + 1)
     padded_batches = [padded(batch, collator, pair_label) for batch in batches]
     eager, compiled = hugging_face(model), hugging_face(model)
@@ -306,8 +306,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, nargs="+", default=[SHARED / "corpus/sample.jsonl.xz"])
     parser.add_argument("--vocab", type=Path, default=SHARED / "models/vocab-zh-21128.txt", help="BERT's vocab.txt")
-    parser.add_argument("--shapes", nargs="+", choices=sorted(PRESETS), default=list(SAMPLES))
-    parser.add_argument("--samples", type=int, default=0, help="of a step; 0 for 4 or 16 on a CPU, 128 on a GPU")
+    parser.add_argument("--shapes", nargs="+", choices=sorted(PRESETS), default=list(SHAPES))
+    parser.add_argument("--samples", type=int, default=0, help="of a step; 0: 16 on a CPU, 128 on a GPU")
     parser.add_argument("--steps", type=int, default=3, help="that are timed")
     parser.add_argument("--quick", action="store_true", help="nothing compiled, no memory: does it run?")
     options = parser.parse_args()
