@@ -69,13 +69,14 @@ class PretrainingObjective(nn.Module):
 
     def forward(self, batch: MicroBatch) -> Contribution:
         """The batch's contribution. Samples without a pair have no part in SOP or NSP."""
-        _, mlm_logits, pair_logits = self.model(batch.ids, batch.token_types, batch.packing, batch.masked)
+        scored = self.model(batch.ids, batch.token_types, batch.packing, batch.masked, batch.labels)
+        pair_logits = scored.pair_logits_B2
         masked, pairs = max(1, batch.counts.masked), max(1, batch.counts.pairs)
-        # In fp32: a sum of thousands of terms in bf16 would lose the small ones.
-        losses = {"mlm": F.cross_entropy(mlm_logits.float(), batch.labels, reduction="sum") / masked}
-        accuracies = {"mlm_accuracy": (mlm_logits.argmax(-1) == batch.labels).sum() / masked}
+        losses = {"mlm": scored.mlm_loss / masked}
+        accuracies = {"mlm_accuracy": scored.mlm_right / masked}
         weighted = [self.config.mlm * losses["mlm"]]
         if pair_logits is not None:
+            # In fp32: a sum of many terms in bf16 would lose the small ones.
             told = F.cross_entropy(pair_logits.float(), batch.order, ignore_index=-1, reduction="sum") / pairs
             # Where its weight is 0 too: the engine wants a gradient of every parameter.
             weighted.append(max(self.config.sop, self.config.nsp) * told)

@@ -36,6 +36,7 @@ CHANGEABLE = {
     "data.cache_gb",
     "train.steps",
     "train.ds_config",
+    "train.recompute",
     "train.log_every",
     "train.checkpoint_every",
     "train.keep_last",
@@ -58,6 +59,8 @@ class TrainConfig:
         seed: of the initial weights and of dropout.
         precision: fp32, or bf16 with fp32 master weights and gradient accumulation.
         ds_config: DeepSpeed JSON with the ZeRO stage and other engine keys.
+        recompute: activation checkpointing: keep only what enters each layer, and compute the rest again in the
+            backward. The same losses in less memory and a third more time.
         log_every: steps between two lines of metrics, each the mean of the steps since the last.
         checkpoint_every: steps between two checkpoints; the last step always gets one.
         keep_last: how many of the newest checkpoints stay.
@@ -73,6 +76,7 @@ class TrainConfig:
     seed: int = 1
     precision: Literal["fp32", "bf16"] = "fp32"
     ds_config: str = "ds_configs/zero1.json"
+    recompute: bool = False
     log_every: int = 10
     checkpoint_every: int = 100
     keep_last: int = 2

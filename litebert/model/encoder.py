@@ -18,6 +18,7 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from litebert.model.attention import Packing, attention
 
@@ -144,7 +145,10 @@ class Embeddings(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Attention block: [T, H] -> [T, H], residual and LayerNorm included; `qkv` stacks three projections."""
+    """Attention block: [T, H] -> [T, H], residual and LayerNorm included; `qkv` stacks three projections.
+
+    Of the rows alone that are asked for, if any are: all that follows attention goes row by row.
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -156,11 +160,13 @@ class SelfAttention(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         self.norm = nn.LayerNorm(hidden, eps=config.layer_norm_eps)
 
-    def forward(self, hidden_TH: Tensor, packing: Packing) -> Tensor:
+    def forward(self, hidden_TH: Tensor, packing: Packing, rows: Tensor | None = None) -> Tensor:
         q_TND, k_TND, v_TND = self.qkv(hidden_TH).unflatten(-1, (3, self.num_heads, -1)).unbind(1)
         dropout_p = self.attention_dropout if self.training else 0.0
-        context_TND = attention(q_TND, k_TND, v_TND, packing, dropout_p)
-        return self.norm(hidden_TH + self.dropout(self.out(context_TND.flatten(1))))
+        context_TH = attention(q_TND, k_TND, v_TND, packing, dropout_p).flatten(1)
+        if rows is not None:
+            hidden_TH, context_TH = hidden_TH.index_select(0, rows), context_TH.index_select(0, rows)
+        return self.norm(hidden_TH + self.dropout(self.out(context_TH)))
 
 
 class FeedForward(nn.Module):
@@ -179,22 +185,37 @@ class FeedForward(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Ids [T] become hidden states [T, H]. Parameters are drawn from torch's global generator."""
+    """Ids [T] become hidden states [T, H]. Parameters are drawn from torch's global generator.
+
+    With `recompute` set, training keeps only what enters each layer, and computes the rest again for the backward
+    (Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost").
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
+        self.recompute = False
         self.embeddings = Embeddings(config)
         self.attention = nn.ModuleList(SelfAttention(config) for _ in range(config.attention_blocks))
         self.ffn = nn.ModuleList(FeedForward(config) for _ in range(config.ffn_blocks))
         initialize(self, config.initializer_range)
 
-    def forward(self, ids_T: Tensor, token_types_T: Tensor | None, packing: Packing) -> Tensor:
-        """The last layer's hidden states, [T, H]. ValueError if a sample has more tokens than positions."""
-        return deque(self.hidden_states(ids_T, token_types_T, packing), maxlen=1).pop()
+    def forward(
+        self, ids_T: Tensor, token_types_T: Tensor | None, packing: Packing, rows: Tensor | None = None
+    ) -> Tensor:
+        """The last layer's hidden states, [T, H], or those of some rows: int64 indices into T, each once.
 
-    def hidden_states(self, ids_T: Tensor, token_types_T: Tensor | None, packing: Packing) -> Iterator[Tensor]:
-        """What enters the first layer, then what each layer gives: 1 + num_layers tensors [T, H]."""
+        ValueError if a sample has more tokens than positions.
+        """
+        return deque(self.hidden_states(ids_T, token_types_T, packing, rows), maxlen=1).pop()
+
+    def hidden_states(
+        self, ids_T: Tensor, token_types_T: Tensor | None, packing: Packing, rows: Tensor | None = None
+    ) -> Iterator[Tensor]:
+        """What enters the first layer, then what each layer gives: 1 + num_layers tensors [T, H].
+
+        The last of some rows alone, if they are given: nobody attends to it, and the rest is left out.
+        """
         if packing.max_length > self.config.max_positions:
             raise ValueError(
                 f"encoder: a sample of {packing.max_length} tokens in a model of max_positions "
@@ -202,10 +223,20 @@ class Encoder(nn.Module):
             )
         hidden_TH = self.embeddings(ids_T, token_types_T, packing.position_ids)
         yield hidden_TH
-        for attention_block, ffn_block in self.config.layers:
-            hidden_TH = self.attention[attention_block](hidden_TH, packing)
-            hidden_TH = self.ffn[ffn_block](hidden_TH)
+        layer: Callable[..., Tensor] = self._layer
+        if self.recompute and self.training:
+            # Without its check of what was saved: at ZeRO-3 a weight is saved gathered, and compared as it lies.
+            layer = partial(checkpoint, self._layer, use_reentrant=False, determinism_check="none")
+        *before, last = self.config.layers
+        for blocks in before:
+            hidden_TH = layer(*blocks, hidden_TH, packing)
             yield hidden_TH
+        yield layer(*last, hidden_TH, packing, rows)
+
+    def _layer(
+        self, attention_block: int, ffn_block: int, hidden_TH: Tensor, packing: Packing, rows: Tensor | None = None
+    ) -> Tensor:
+        return self.ffn[ffn_block](self.attention[attention_block](hidden_TH, packing, rows))
 
 
 def initialize(module: nn.Module, std: float) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from litebert.model.attention import Packing
+from litebert.model.cross_entropy import linear_cross_entropy
 from litebert.model.encoder import ACTIVATIONS, Encoder, ModelConfig, initialize
 
 
@@ -27,9 +28,13 @@ class MLMHead(nn.Module):
         self.bias = nn.Parameter(torch.zeros(config.vocab_size))
         initialize(self, config.initializer_range)
 
-    def forward(self, hidden_MH: Tensor, word_VE: Tensor) -> Tensor:
-        """Logits [M, V]."""
-        return F.linear(self.transform(hidden_MH), word_VE, self.bias)
+    def forward(
+        self, hidden_MH: Tensor, word_VE: Tensor, labels_M: Tensor | None = None
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """Logits [M, V]; or, of labels, what `linear_cross_entropy` says: the loss and how many are right."""
+        if labels_M is None:
+            return F.linear(self.transform(hidden_MH), word_VE, self.bias)
+        return linear_cross_entropy(self.transform(hidden_MH), word_VE, self.bias, labels_M)
 
     def transform(self, hidden_MH: Tensor) -> Tensor:
         """What enters the decoder, [M, E]."""
@@ -58,6 +63,14 @@ class Output(NamedTuple):
     pair_logits_B2: Tensor | None
 
 
+class Scored(NamedTuple):
+    """The masked words' loss, summed, in nats, and how many are right; pair logits [B, 2], or None without a pooler."""
+
+    mlm_loss: Tensor
+    mlm_right: Tensor
+    pair_logits_B2: Tensor | None
+
+
 class PretrainingModel(nn.Module):
     """Encoder and heads. Parameters are drawn from torch's global generator; each has exactly one name."""
 
@@ -68,14 +81,32 @@ class PretrainingModel(nn.Module):
         self.mlm = MLMHead(config)
         self.pair = PairHead(config) if config.pooler else None
 
-    def forward(self, ids_T: Tensor, token_types_T: Tensor | None, packing: Packing, masked_M: Tensor) -> Output:
-        """`masked_M`: int64 indices into T of the rows that the masked-word head is wanted for."""
-        hidden_TH = self.encoder(ids_T, token_types_T, packing)
+    def forward(
+        self,
+        ids_T: Tensor,
+        token_types_T: Tensor | None,
+        packing: Packing,
+        masked_M: Tensor,
+        labels_M: Tensor | None = None,
+    ) -> Output | Scored:
+        """`Output`, or `Scored` where labels are given.
+
+        Args:
+            masked_M: int64 indices into T of the rows that the masked-word head is wanted for.
+            labels_M: int64, the words that stood there.
+        """
         # Read through its module, and in a forward, so that ZeRO-3 gathers it again for the decoder.
-        word_VE = self.encoder.embeddings.word.weight
-        mlm_logits_MV = self.mlm(hidden_TH.index_select(0, masked_M), word_VE)
-        pair_logits_B2 = self.pair(hidden_TH.index_select(0, packing.first)) if self.pair is not None else None
-        return Output(hidden_TH, mlm_logits_MV, pair_logits_B2)
+        words = self.encoder.embeddings.word
+        if labels_M is None:
+            hidden_TH = self.encoder(ids_T, token_types_T, packing)
+            mlm_logits_MV = self.mlm(hidden_TH.index_select(0, masked_M), words.weight)
+            pair_logits_B2 = self.pair(hidden_TH.index_select(0, packing.first)) if self.pair is not None else None
+            return Output(hidden_TH, mlm_logits_MV, pair_logits_B2)
+        samples = len(packing.lengths) if self.pair is not None else 0
+        rows = torch.cat([packing.first[:samples], masked_M])
+        first_BH, hidden_MH = self.encoder(ids_T, token_types_T, packing, rows).tensor_split([samples])
+        mlm_loss, mlm_right = self.mlm(hidden_MH, words.weight, labels_M)
+        return Scored(mlm_loss, mlm_right, self.pair(first_BH) if self.pair is not None else None)
 
     def parameter_count(self) -> int:
         """How many numbers are trained; what layers share counts once."""

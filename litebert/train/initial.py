@@ -15,6 +15,7 @@ def initial_model(recipe: Recipe, data: Corpus | Split) -> PretrainingModel:
     """The recipe's model for the vocabulary of the data: a pure function of the two, equal on all ranks."""
     torch.manual_seed(recipe.train.seed)
     model = PretrainingModel(recipe.model_config(data.vocab_size))
+    model.encoder.recompute = recipe.train.recompute
     with torch.no_grad():
         if recipe.train.output_bias == "unigram":
             model.mlm.bias.copy_(torch.from_numpy(data.unigram_log_probabilities))

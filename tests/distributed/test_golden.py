@@ -24,14 +24,15 @@ def stages(bench: Bench) -> list[Path]:
 
 
 def deviations(
-    bench: Bench, world_size: int, ds_configs: list[Path], kinds: Iterable[str], steps: int
+    bench: Bench, world_size: int, ds_configs: list[Path], kinds: Iterable[str], steps: int, *overrides: str
 ) -> dict[str, float]:
     """How far the first steps of each optimizer with each engine lie from the golden losses, at most."""
-    cases = {f"{kind}_{path.stem}_of{world_size}_{steps}": (kind, path) for kind in kinds for path in ds_configs}
+    named = "".join(overrides).replace("--", "_")
+    cases = {f"{kind}_{path.stem}_of{world_size}_{steps}{named}": (kind, path) for kind in kinds for path in ds_configs}
     jobs = []
     for run, (kind, path) in cases.items():
         optimizer = (*GOLDEN_OPTIMIZERS[kind], "--train.ds_config", str(path))
-        arguments = bench.arguments(run, *GOLDEN_RUN, *optimizer)
+        arguments = bench.arguments(run, *GOLDEN_RUN, *optimizer, *overrides)
         jobs.append({"arguments": arguments, "stop_after": steps if steps < GOLDEN_STEPS else None, "rubbish": True})
     bench.group(world_size, jobs, timeout=900)
     found = {}
@@ -52,6 +53,11 @@ def test_the_golden_losses_are_those_of_plain_torch(bench: Bench, kind: str, ste
 
 def test_lamb_on_two_ranks_follows_them_at_every_stage(bench: Bench) -> None:
     found = deviations(bench, 2, stages(bench), ["lamb"], SHORT)
+    assert max(found.values()) < TOLERANCE
+
+
+def test_recomputed_layers_follow_them_at_every_stage(bench: Bench) -> None:
+    found = deviations(bench, 2, stages(bench), ["adamw"], SHORT, "--train.recompute", "true")
     assert max(found.values()) < TOLERANCE
 
 

@@ -79,6 +79,42 @@ def test_hidden_states_run_from_the_embeddings_to_the_last_layer(make_batch) -> 
     assert torch.equal(states[-1], again)
 
 
+def test_recomputed_layers_have_the_same_gradients_and_keep_less(randomize, make_batch) -> None:
+    """Dropout too is drawn again as it was."""
+    encoder = Encoder(replace(CONFIG, sharing="ffn", dropout=0.3, attention_dropout=0.2))
+    randomize(encoder)
+    batch = make_batch([3, 8, 8, 30], CONFIG.vocab_size)
+    weights = {parameter.data_ptr() for parameter in encoder.parameters()}
+    kept = {False: 0, True: 0}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        kept[encoder.recompute] += tensor.numel() * (tensor.data_ptr() not in weights)
+        return tensor
+
+    gradients = []
+    for encoder.recompute in (False, True):
+        torch.manual_seed(4)
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            hidden_TH = encoder(batch.ids_T, batch.token_types_T, batch.packing)
+        gradients.append(torch.autograd.grad(hidden_TH.square().sum(), list(encoder.parameters())))
+    assert all(torch.equal(*pair) for pair in zip(*gradients, strict=True))
+    assert 0 < kept[True] < kept[False] / 4
+
+
+@pytest.mark.parametrize("num_layers", [1, 4])
+def test_some_rows_are_those_of_all(num_layers: int, randomize, make_batch) -> None:
+    encoder = Encoder(replace(CONFIG, num_layers=num_layers)).double()
+    randomize(encoder)
+    batch = make_batch([3, 8, 8, 30], CONFIG.vocab_size)
+    inputs = (batch.ids_T, batch.token_types_T, batch.packing)
+    rows = torch.cat([batch.packing.first + 1, batch.packing.first])
+    some, all_of_them = encoder(*inputs, rows), encoder(*inputs)[rows]
+    torch.testing.assert_close(some, all_of_them, atol=1e-12, rtol=0)
+    gradients = (torch.autograd.grad(x.square().sum(), list(encoder.parameters())) for x in (some, all_of_them))
+    for ours, reference in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, reference, atol=1e-10, rtol=1e-10)
+
+
 def test_absent_token_types_are_type_0(make_batch, randomize) -> None:
     encoder = Encoder(CONFIG)
     randomize(encoder)

@@ -1,0 +1,93 @@
+"""The chunked loss against torch's own on whole logits, values and gradients; and the memory that it does without."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from litebert.model import PRESETS, Packing, PretrainingModel
+from litebert.model.cross_entropy import linear_cross_entropy
+
+VOCAB = 50
+
+
+def inputs(rows: int, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(5)
+    rows_ME, weight_VE, bias_V = (
+        torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype).requires_grad_()
+        for shape in ((rows, 12), (VOCAB, 12), (VOCAB,))
+    )
+    return rows_ME, weight_VE, bias_V, torch.randint(VOCAB, (rows,), generator=generator)
+
+
+@pytest.mark.parametrize("chunk", [1, 3 * VOCAB, 7 * VOCAB + 1, 1000 * VOCAB])
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5), (torch.bfloat16, 5e-2)]
+)
+def test_values_and_gradients_are_those_of_whole_logits(chunk: int, dtype: torch.dtype, tolerance: float) -> None:
+    *ours, labels_M = inputs(20, dtype)
+    exact = [x.detach().double().requires_grad_() for x in ours]
+    loss, right = linear_cross_entropy(*ours, labels_M, chunk=chunk)
+    logits_MV = F.linear(*exact)
+    reference = F.cross_entropy(logits_MV, labels_M, reduction="sum")
+    assert loss.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+    torch.testing.assert_close(loss.double(), reference, atol=0, rtol=tolerance)
+    assert right == (logits_MV.argmax(-1) == labels_M).sum() and not right.requires_grad
+    # A scale other than 1, as the means over a batch have it.
+    gradients = torch.autograd.grad(loss / 7, ours)
+    for gradient, expected in zip(gradients, torch.autograd.grad(reference / 7, exact), strict=True):
+        assert gradient.dtype == dtype
+        torch.testing.assert_close(gradient.double(), expected, atol=tolerance, rtol=tolerance)
+
+
+def test_of_equal_logits_the_first_counts() -> None:
+    """A model that says nothing yet is not right everywhere."""
+    _, right = linear_cross_entropy(torch.zeros(6, 4), torch.zeros(9, 4), torch.zeros(9), torch.arange(6) % 3)
+    assert right == 2
+
+
+def test_without_a_gradient_none_is_taken() -> None:
+    rows_ME, weight_VE, bias_V, labels_M = inputs(20, torch.float32)
+    with_gradient, _ = linear_cross_entropy(rows_ME, weight_VE, bias_V, labels_M)
+    with torch.inference_mode(), Allocations() as found:
+        loss, _ = linear_cross_entropy(rows_ME, weight_VE, bias_V, labels_M)
+    assert loss == with_gradient.item() and not loss.requires_grad
+    assert weight_VE.shape not in found.shapes
+
+
+def test_no_rows_are_a_loss_of_nothing() -> None:
+    rows_ME, weight_VE, bias_V, labels_M = inputs(0, torch.float32)
+    loss, right = linear_cross_entropy(rows_ME, weight_VE, bias_V, labels_M)
+    loss.backward()
+    assert (loss, right) == (0, 0) and weight_VE.grad is not None and not weight_VE.grad.any()
+
+
+class Allocations(TorchDispatchMode):
+    """The shapes of all tensors that operations give, forward and backward."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shapes: set[torch.Size] = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        tensors = result if isinstance(result, (tuple, list)) else [result]
+        self.shapes |= {tensor.shape for tensor in tensors if isinstance(tensor, Tensor)}
+        return result
+
+
+def test_a_large_micro_batch_has_no_logits_of_all_its_tokens() -> None:
+    """16 k tokens at the full vocabulary: no tensor with a row for each masked token and a column for each word."""
+    with torch.device("meta"):
+        model = PretrainingModel(PRESETS["albert-tiny"])
+        tokens, masked = 32 * 512, 32 * 77
+        ids_T, masked_M, labels_M = (torch.zeros(n, dtype=torch.int64) for n in (tokens, masked, masked))
+    packing = Packing.of([512] * 32).to("meta")
+    with Allocations() as found:
+        scored = model(ids_T, None, packing, masked_M, labels_M)
+        (scored.mlm_loss + scored.pair_logits_B2.sum()).backward()
+    vocabulary = model.config.vocab_size
+    assert torch.Size([vocabulary, 128]) in found.shapes, "the gradient of the words"
+    largest = max(shape[0] for shape in found.shapes if len(shape) == 2 and shape[1] == vocabulary)
+    assert 0 < largest < masked / 4
