@@ -219,7 +219,12 @@ def main() -> None:
     parser.add_argument("--text", type=Path, nargs="+", help="corpus files of any form")
     parser.add_argument("--tokenizer", type=Path, help="folder of a SentencePiece tokenizer")
     parser.add_argument("--vocab", type=Path, help="BERT's vocab.txt")
-    parser.add_argument("--megabytes", type=float, default=96, help="of text, evenly from all of it; a build's start takes most of a second")
+    parser.add_argument(
+        "--megabytes",
+        type=float,
+        default=96,
+        help="of text, evenly from all of it; a build's start takes most of a second",
+    )
     parser.add_argument("--peer-megabytes", type=float, default=4, help="of text for the peers, which are slow")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--peers", action="store_true", help="Google's script too")
