@@ -6,8 +6,6 @@ import dataclasses
 import functools
 import resource
 import statistics
-import time
-from collections.abc import Callable
 from typing import Any
 
 import psutil
@@ -16,9 +14,8 @@ import torch
 from litebert.data.batch import Step
 from litebert.data.corpus import Corpus
 from litebert.data.loader import Loader
-from litebert.model.encoder import ModelConfig
 from litebert.objectives import PretrainingObjective
-from litebert.plan.devices import Device, device_called
+from litebert.plan.devices import Device, device_called, matrix_rate, seconds_of
 from litebert.plan.memory import of_rank
 from litebert.plan.time import UPDATE_BYTES
 from litebert.plan.work import Work, operations
@@ -28,17 +25,7 @@ from litebert.train.initial import initial_model
 from litebert.train.world import World
 
 STEPS = 4  # that are measured, after one that is not
-TRIES = 5
 GLOO = 1e9  # bytes per second between processes of a machine without GPUs
-
-
-def matrix_rate(config: ModelConfig, precision: str, tokens: int, device: torch.device) -> float:
-    """Operations per second of the feed-forward block's product, [tokens, H] by [H, I]: the best of some tries."""
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    a = torch.ones(tokens, config.hidden_size, dtype=dtype, device=device)
-    b = torch.ones(config.hidden_size, config.intermediate_size, dtype=dtype, device=device)
-    a @ b
-    return 2 * tokens * b.numel() / min(_seconds(lambda: a @ b, device) for _ in range(TRIES))
 
 
 def calibrated(recipe: Recipe, corpus: Corpus, ds_config: dict[str, Any], world: World, ranks: int) -> Device:
@@ -59,11 +46,11 @@ def calibrated(recipe: Recipe, corpus: Corpus, ds_config: dict[str, Any], world:
     engine = Engine(PretrainingObjective(model, recipe.objective), recipe.optimizer, precision, ds_config, world)
     passes, updates, largest = [], [], Work(0, 0, 0, 0)
     for step in Loader(corpus, data, 0, ranks, 0, STEPS + 1):
-        seconds = _seconds(functools.partial(_pass, engine, step), world.device)
+        seconds = seconds_of(functools.partial(_pass, engine, step), world.device)
         for batch in step.micro_batches:
             largest = max(largest, Work.of_batch(batch), key=lambda work: work.tokens)
         passes.append(sum(operations(config, Work.of_step(step)).values()) / seconds)
-        updates.append(_seconds(lambda: engine.update(0.0), world.device))
+        updates.append(seconds_of(lambda: engine.update(0.0), world.device))
     rate = matrix_rate(config, precision, recipe.data.micro_tokens, world.device)
     held = of_rank(config, largest, ds_config, precision, 1, not on_gpu)
     arithmetic = sum(amount.value for amount in held.values())
@@ -95,13 +82,3 @@ def _peak(device: torch.device) -> float:
 def _pass(engine: Engine, step: Step) -> None:
     for number, batch in enumerate(step.micro_batches, start=1):
         engine.backward(batch.to(engine.world.device), number == len(step.micro_batches))
-
-
-def _seconds(work: Callable[[], object], device: torch.device) -> float:
-    """That some work takes, to its end on the device."""
-    wait = torch.cuda.synchronize if device.type == "cuda" else (lambda: None)
-    wait()
-    begun = time.perf_counter()
-    work()
-    wait()
-    return time.perf_counter() - begun

@@ -28,7 +28,10 @@ def page(
         settings: the ones that were compared.
         chosen: the best of them, or None where none fits.
     """
-    counts, work, steps = parameters(job.model), job.work, recipe.train.steps
+    counts, work = parameters(job.model), job.work
+    steps, ended = recipe.train.steps, ""
+    if 0 < recipe.schedule.hours * 3600 < steps * own.seconds:
+        steps, ended = int(recipe.schedule.hours * 3600 / own.seconds), ", which schedule.hours ends"
     parts = {name: Amount(count, "") for name, count in operations(job.model, work).items()}
     hours = steps * own.seconds / 3600
     rate = work.tokens / own.seconds
@@ -54,7 +57,7 @@ def page(
         *_table(f"time of a step, {own.micro_steps} micro-batches", own.time, 1e-3, "ms"),
         f"speed     {work.tokens:,.0f} tokens / {own.seconds:,.3f} s = {rate:,.0f} tokens/s,"
         f" {used:.0%} of {cluster.device.rate(job.precision) / 1e12:,.3f} TFLOP/s",
-        f"run       {steps:,} steps x {own.seconds:,.3f} s = {hours:,.2f} hours"
+        f"run       {steps:,} steps x {own.seconds:,.3f} s = {hours:,.2f} hours{ended}"
         f" x {cluster.ranks} devices = {hours * cluster.ranks:,.2f} device-hours",
         *_table("disk", kept, 1e9, "GB"),
         *_table(
