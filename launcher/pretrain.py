@@ -4,6 +4,8 @@ SIGTERM, SIGUSR1, Ctrl-C and train.max_hours stop it with a checkpoint. Under th
 deepspeed.launcher.launch, which passes SIGTERM on and kills after 30 s; the command itself passes nothing on, but if
 it is gone the ranks stop as well. Another number of ranks may go on with a run, at any ZeRO stage.
 
+--profile [STEPS] writes a trace of some steps to RUN/profile, for Perfetto; the speed of their line is not the run's.
+
 Exit codes: 0 all steps are done, 85 stopped with a checkpoint (the same command goes on), 2 something is wrong and
 said, 1 a rank or the launcher died. The deepspeed command has its own ways: RUN/done.json tells whether all is done.
 """
@@ -22,16 +24,21 @@ from typing import Any, NoReturn
 import numpy as np
 
 from data_tools.shards.cache import Cache
+from data_tools.text.huggingface import load_tokenizer
 from litebert.data.corpus import Corpus
 from litebert.data.loader import Loader
 from litebert.data.quarantine import agreement
 from litebert.objectives import PretrainingObjective
+from litebert.plan.devices import peak_rate
+from litebert.plan.work import Work, operations
 from litebert.recipe import Command, Recipe, parse_command
 from litebert.train.ds_config import read_ds_config, stage_of
 from litebert.train.engine import Engine
+from litebert.train.evaluation import Evaluation
 from litebert.train.health import RollBack
 from litebert.train.initial import initial_model
 from litebert.train.loop import DONE, Training
+from litebert.train.rates import Rates
 from litebert.train.run import RunFolder
 from litebert.train.schedule import is_over
 from litebert.train.stopping import StopRequest
@@ -57,8 +64,7 @@ def pretrain(command: Command, world: World, stop: StopRequest) -> int:
     """
     recipe = command.recipe
     ds_config = read_ds_config(Path(recipe.train.ds_config), recipe.train.precision)
-    cache = Cache(Path(recipe.data.cache).expanduser(), int(recipe.data.cache_gb * 1e9))
-    corpus = Corpus.opened(command.data, "train", cache)
+    corpus = Corpus.opened(command.data, "train", cache_of(recipe))
     recipe.check_data(corpus.seq_length, corpus.pairs)
     fingerprints = {"data": corpus.fingerprint, "tokenizer": corpus.tokenizer_fingerprint}
     folder = RunFolder(command.run, fingerprints, recipe, corpus.locations)
@@ -66,7 +72,7 @@ def pretrain(command: Command, world: World, stop: StopRequest) -> int:
     with folder.held() if world.leads else contextlib.nullcontext():
         while True:
             try:
-                return attempt(recipe, ds_config, folder, corpus, world, stop)
+                return attempt(recipe, ds_config, folder, corpus, world, stop, command.traced)
             except RollBack as back:
                 if world.leads:
                     folder.roll_back(back)
@@ -76,7 +82,13 @@ def pretrain(command: Command, world: World, stop: StopRequest) -> int:
 
 
 def attempt(
-    recipe: Recipe, ds_config: dict[str, Any], folder: RunFolder, corpus: Corpus, world: World, stop: StopRequest
+    recipe: Recipe,
+    ds_config: dict[str, Any],
+    folder: RunFolder,
+    corpus: Corpus,
+    world: World,
+    stop: StopRequest,
+    traced: int = 0,
 ) -> int:
     """Trains from the newest checkpoint on; as ``pretrain``, but that it may raise RollBack."""
     checkpoint = folder.resume(world)
@@ -95,7 +107,26 @@ def attempt(
             folder.prepare(tokenizer)
         print(summary(recipe, corpus, model.parameter_count(), stage_of(ds_config), world), flush=True)
     engine = Engine(objective, recipe.optimizer, recipe.train.precision, ds_config, world, checkpoint)
-    return Training(engine, folder, stop, unigram_loss(corpus), checkpoint).run(loader)
+    config, micro_tokens = model.config, recipe.data.micro_tokens
+    peak = peak_rate(config, recipe.train.precision, micro_tokens, world.device)
+    rates = Rates(world, lambda step: sum(operations(config, Work.of_step(step)).values()), peak)
+    heldout = evaluation(recipe, corpus, world)
+    return Training(engine, folder, stop, rates, unigram_loss(corpus), checkpoint, heldout, traced).run(loader)
+
+
+def evaluation(recipe: Recipe, corpus: Corpus, world: World) -> Evaluation | None:
+    """Of the recipe, on the documents that its data hold out; None where it wants none."""
+    if not recipe.train.evaluate_every:
+        return None
+    heldout = Corpus.opened([split.location for split in corpus.splits], "heldout", cache_of(recipe))
+    with corpus.splits[0].tokenizer() as folder:
+        tokenizer = load_tokenizer(folder)
+    return Evaluation(heldout, recipe.data, recipe.train.evaluate_samples, tokenizer, world)
+
+
+def cache_of(recipe: Recipe) -> Cache:
+    """What keeps what is read over a network."""
+    return Cache(Path(recipe.data.cache).expanduser(), int(recipe.data.cache_gb * 1e9))
 
 
 def unigram_loss(corpus: Corpus) -> float:

@@ -27,6 +27,7 @@ from litebert.train.schedule import ScheduleConfig
 T = TypeVar("T")
 
 DEFAULT_PRESET = "albert-tiny"
+TRACED = 5  # steps of a trace, where their number is not said
 
 # What a continued run may change; anything else makes it another run.
 CHANGEABLE = {
@@ -38,6 +39,8 @@ CHANGEABLE = {
     "train.ds_config",
     "train.recompute",
     "train.log_every",
+    "train.evaluate_every",
+    "train.evaluate_samples",
     "train.checkpoint_every",
     "train.keep_last",
     "train.keep_every",
@@ -62,6 +65,9 @@ class TrainConfig:
         recompute: activation checkpointing: keep only what enters each layer, and compute the rest again in the
             backward. The same losses in less memory and a third more time.
         log_every: steps between two lines of metrics, each the mean of the steps since the last.
+        evaluate_every: steps between two evaluations on held-out documents, with a page of sentences filled in; the
+            last step gets one as well; 0 for none.
+        evaluate_samples: held-out samples that they are on, always the same; 0 for all.
         checkpoint_every: steps between two checkpoints; the last step always gets one.
         keep_last: how many of the newest checkpoints stay.
         keep_every: steps between checkpoints that stay for good, beside the newest; 0 keeps none so.
@@ -78,6 +84,8 @@ class TrainConfig:
     ds_config: str = "ds_configs/zero1.json"
     recompute: bool = False
     log_every: int = 10
+    evaluate_every: int = 0
+    evaluate_samples: int = 2048
     checkpoint_every: int = 100
     keep_last: int = 2
     keep_every: int = 0
@@ -88,8 +96,10 @@ class TrainConfig:
     def __post_init__(self) -> None:
         counts = ("steps", "log_every", "checkpoint_every", "keep_last")
         problems = [f"{name} {getattr(self, name)} is not positive" for name in counts if getattr(self, name) < 1]
-        limits = ("keep_every", "max_hours")
+        limits = ("keep_every", "max_hours", "evaluate_every", "evaluate_samples")
         problems += [f"{name} {getattr(self, name)} is negative" for name in limits if getattr(self, name) < 0]
+        if self.log_every > 0 and self.evaluate_every % self.log_every:
+            problems.append(f"evaluate_every {self.evaluate_every} is no multiple of log_every {self.log_every}")
         if self.keep_every % self.checkpoint_every:
             problems.append(f"keep_every {self.keep_every} is no multiple of checkpoint_every {self.checkpoint_every}")
         if problems:
@@ -198,15 +208,17 @@ class Command:
         recipe: the file and the overrides.
         data: folders of shards, paths or URLs.
         run: folder of the run.
+        traced: steps to record a trace of.
     """
 
     recipe: Recipe
     data: tuple[str, ...]
     run: Path
+    traced: int = 0
 
 
 def parse_command(argv: Sequence[str], description: str) -> Command:
-    """Reads ``--config FILE --data SHARDS --run RUN`` and any number of ``--section.key value``.
+    """Reads ``--config FILE --data SHARDS --run RUN``, perhaps ``--profile STEPS``, and any ``--section.key value``.
 
     Raises:
         ValueError: a key is unknown, a value is wrong, or values contradict each other; one line names all of
@@ -215,6 +227,7 @@ def parse_command(argv: Sequence[str], description: str) -> Command:
     own = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     own.add_argument("--data", nargs="+")  # jsonargparse would take it for the section of that name
     own.add_argument("--config", type=Path)
+    own.add_argument("--profile", type=int, nargs="?", const=TRACED, default=0)
     files, overrides = _attempt("command line", lambda: own.parse_known_args(argv))
     arguments = list(overrides)
     if files.config:
@@ -228,7 +241,7 @@ def parse_command(argv: Sequence[str], description: str) -> Command:
     if missing:
         raise ValueError(f"{' and '.join(missing)} missing: say where the shards are, and where the run is to go")
     source = " and ".join([*([str(files.config)] if files.config else []), *(["command line"] if overrides else [])])
-    return Command(_build(parsed, source or "command line"), tuple(files.data), Path(parsed.run))
+    return Command(_build(parsed, source or "command line"), tuple(files.data), Path(parsed.run), files.profile)
 
 
 def _parser(description: str, preset: str = DEFAULT_PRESET) -> ArgumentParser:
@@ -236,6 +249,7 @@ def _parser(description: str, preset: str = DEFAULT_PRESET) -> ArgumentParser:
     parser = ArgumentParser(usage=usage, description=description, exit_on_error=False, print_config=None)
     parser.add_argument("--config", action=ActionConfigFile, help="recipe: a YAML file of the keys below, by section")
     parser.add_argument("--run", metavar="RUN", help="folder of the run; started again with the same one, it goes on")
+    parser.add_argument("--profile", metavar="STEPS", help=f"steps to record in RUN/profile, {TRACED} if not said")
     parser.add_argument("--local_rank", type=int, help=argparse.SUPPRESS)  # DeepSpeed's launcher passes it
     for section, config in SECTIONS.items():
         parser.add_class_arguments(config, section, skip={"vocab_size"})

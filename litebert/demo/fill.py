@@ -9,14 +9,7 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
-SENTENCES = (
-    "新华社北京1月15日[MASK]",
-    "中共中央总书记、国家[MASK]江泽民今天会见了外宾。",
-    "改革开放以来，我国[MASK]建设取得了很大成就。",
-    "酒店的服务态度很[MASK]，下次还会来住。",
-    "这[MASK]书的内容很好，值得一看。",
-)
-CANDIDATES = 3
+from litebert.evaluate.cloze import CANDIDATES, SENTENCES
 
 
 @torch.inference_mode()

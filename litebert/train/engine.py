@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import contextlib
 import io
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -27,6 +28,8 @@ from litebert.train.partitions import segments, slices
 from litebert.train.pieces import Piece
 from litebert.train.world import World
 
+T = TypeVar("T")
+
 KINDS = (WEIGHTS, *MOMENTS)
 
 
@@ -37,7 +40,9 @@ class _Traversable(nn.Module):
         super().__init__()
         self.objective = objective
 
-    def forward(self, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, batch: Any, question: Callable[[Any, Any], Any] | None = None) -> Any:
+        if question:
+            return question(self.objective, batch)
         contribution = self.objective(batch)
         return contribution.loss, contribution.values
 
@@ -102,6 +107,17 @@ class Engine:
         scale = torch.where(loss.detach().isfinite(), float(self.world.size), torch.nan)
         self._engine.backward(loss * scale, scale_wrt_gas=False)
         return values
+
+    @torch.no_grad()
+    def ask(self, question: Callable[[Any, Any], T], batch: Any) -> T:
+        """What a function of the objective and a batch says, in evaluation mode; changes nothing.
+
+        At stage 3 all ranks ask at once: the weights come together as the objective's modules are used.
+        """
+        self._engine.eval()
+        answer: T = self._engine.module(batch.to(self.world.device), question)
+        self._engine.train()
+        return answer
 
     def update(self, lr: float) -> tuple[Tensor, Tensor]:
         """Takes the optimizer step at a learning rate, or leaves everything as it is where a gradient is not finite.

@@ -13,14 +13,17 @@ from litebert.data.batch import Step
 from litebert.train.checkpoint import Checkpoint, Retention
 from litebert.train.clock import Clock
 from litebert.train.engine import Engine
+from litebert.train.evaluation import Evaluation
 from litebert.train.health import Health, RollBack
 from litebert.train.ledger import FILE, Ledger
 from litebert.train.metrics import Metrics
 from litebert.train.pulse import Pulse
+from litebert.train.rates import Rates
 from litebert.train.run import RunFolder
 from litebert.train.saving import Saver
 from litebert.train.schedule import is_over, lr_factor
 from litebert.train.stopping import StopRequest, hours_running
+from litebert.train.trace import Trace
 
 DONE = 0
 CONTINUE = 85  # the exit code of a run that stopped with a checkpoint and wants to be started again
@@ -36,15 +39,21 @@ class Training:
         engine: trains the objective.
         folder: of the run, prepared; it has the recipe.
         stop: the request to stop, entered.
+        rates: of the run.
         unigram_loss: of masked words answered with the frequencies of the training text, in nats.
         resumed: the checkpoint that the engine was built from, or None.
+        evaluation: on held-out documents, or None.
+        traced: steps of this session to record a trace of.
     """
 
     engine: Engine
     folder: RunFolder
     stop: StopRequest
+    rates: Rates
     unigram_loss: float
     resumed: Checkpoint | None = None
+    evaluation: Evaluation | None = None
+    traced: int = 0
 
     def __post_init__(self) -> None:
         begun = self.resumed.info if self.resumed else {}
@@ -55,6 +64,7 @@ class Training:
         self._ledger = Ledger(path / FILE, begun.get("ledger"), world.leads, world.control.total)
         self._metrics = Metrics(path, world, start, config.steps, begun.get("metrics"))
         self._health = Health(recipe.health, begun.get("health"))
+        self._trace = Trace(path / "profile", world, self.traced)
         self._pulse = Pulse(world.control)
         self._clock = Clock(world.control, begun.get("seconds", 0.0))
         retention = Retention(config.keep_last, config.keep_every)
@@ -78,14 +88,15 @@ class Training:
         """
         config = self.folder.recipe.train
         try:
-            for step in steps:
+            for step in self.rates.timed(steps):
                 done = step.number + 1
                 lr = self._lr(step.number)  # the step's own: the clock goes on
                 loss = None if step.number in self._skipped else self._train(step)
                 self._record(step)
                 last = self._over(done)
                 if done % config.log_every == 0 or last:
-                    self._log(done, lr)
+                    self._log(done, lr, last)
+                self._trace.step()
                 stopping = self._listen(step.number, loss) and not last
                 if done % config.checkpoint_every == 0 or last or stopping:
                     self._save(done, must=last or stopping)
@@ -101,6 +112,7 @@ class Training:
             self._saver.wait()
             raise
         finally:
+            self._trace.close()
             self._metrics.close()
         if self.engine.world.leads:
             self.folder.finish(done)
@@ -122,7 +134,8 @@ class Training:
                 totals[name] = totals[name] + value if name in totals else value
         norm, taken = self.engine.update(self._lr(step.number))
         totals["grad_norm"] = norm / world.size
-        self._metrics.add(totals, step.counts.tokens, taken)
+        self._metrics.add(totals, taken)
+        self.rates.add(step)
         return totals["loss"].where(taken, torch.nan)
 
     def _lr(self, step: int) -> float:
@@ -139,8 +152,15 @@ class Training:
         self._ledger.append(step, skipped=step.number in self._skipped)
         self._metrics.tick()
 
-    def _log(self, done: int, lr: float) -> None:
+    def _log(self, done: int, lr: float, last: bool) -> None:
+        config = self.folder.recipe.train
         more: dict[str, float | torch.Tensor] = {}
+        if self.evaluation and (done % config.evaluate_every == 0 or last):
+            begun = time.monotonic()
+            more |= self.evaluation.measure(self.engine)
+            self._metrics.page(done, "filled", self.evaluation.filled(self.engine))
+            self.rates.stalled("evaluation_s", time.monotonic() - begun)
+        more |= self.rates.take()
         if self.folder.recipe.schedule.hours:
             more["elapsed_s"] = self._clock.seconds
         ratios = self.engine.trust_ratios()
@@ -181,4 +201,4 @@ class Training:
         }
         durable = [self.folder.path / FILE, self.folder.path / "metrics.jsonl"] if self.engine.world.leads else []
         self._saver.start(done, pieces, info, durable, begun)
-        self._metrics.stalled(time.monotonic() - begun)
+        self.rates.stalled("checkpoint_s", time.monotonic() - begun)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -33,6 +32,9 @@ SHOWN = {
     "sop_accuracy": ".3f",
     "nsp_accuracy": ".3f",
     "grad_norm": ".2f",
+    "heldout_mlm": ".4f",
+    "heldout_sop_accuracy": ".3f",
+    "heldout_nsp_accuracy": ".3f",
     BAD: "d",
 }
 
@@ -56,16 +58,14 @@ class Metrics:
         self._counted: int = begun["steps"]
         sums = [value if world.leads else 0.0 for value in begun["sums"].values()]
         self._sums = torch.tensor(sums, dtype=torch.float64, device=world.device)
-        self._tokens, self._stall, self._since = 0, 0.0, time.monotonic()
         self._lines = _Lines(run, start, steps) if world.leads else None
 
-    def add(self, shares: Mapping[str, Tensor], tokens: int, taken: Tensor) -> None:
+    def add(self, shares: Mapping[str, Tensor], taken: Tensor) -> None:
         """Counts one optimizer step.
 
         Args:
             shares: 0-d tensors on the device, this rank's shares: over all ranks they sum to the step's
                 values.
-            tokens: tokens of the step over all ranks.
             taken: 0-d, bool, on the device: False for a step whose values were not finite and changed nothing. It is
                 counted as such, and its values are not.
         """
@@ -75,7 +75,6 @@ class Metrics:
             self._names, self._sums = [*shares, BAD], torch.zeros_like(vector)
         self._sums += vector
         self._counted += 1
-        self._tokens += tokens
 
     def begun(self) -> dict[str, Any]:
         """The sums since the last line, for a checkpoint. Collective."""
@@ -89,8 +88,8 @@ class Metrics:
         Args:
             step: optimizer steps done.
             lr: the learning rate of the last of them.
-            more: what else is to be seen of the last of them: numbers, and 1-d tensors, of which the line has minimum,
-                median and maximum, and TensorBoard a histogram.
+            more: what else is to be seen, tokens_per_s at the least: numbers, and 1-d tensors, of which the line has
+                minimum, median and maximum, and TensorBoard a histogram.
 
         Returns:
             the means of the values over those of the steps that were taken; empty if none was.
@@ -99,20 +98,19 @@ class Metrics:
         bad = round(begun["sums"].pop(BAD, 0))
         taken = begun["steps"] - bad
         means = {name: total / taken for name, total in begun["sums"].items()} if taken else {}
-        seconds = max(time.monotonic() - self._since - self._stall, 1e-9)
         if self._lines:
-            line = {"step": step, **means, "lr": lr, "tokens_per_s": self._tokens / seconds}
+            line = {"step": step, **means, "lr": lr}
             for name, value in more.items():
                 line |= self._lines.spread(step, name, value) if isinstance(value, Tensor) else {name: value}
-            line |= {BAD: bad} if bad else {}
-            self._lines.write(line | ({"checkpoint_s": self._stall} if self._stall else {}))
+            self._lines.write(line | ({BAD: bad} if bad else {}))
         self._sums.zero_()
-        self._counted, self._tokens, self._stall, self._since = 0, 0, 0.0, time.monotonic()
+        self._counted = 0
         return means
 
-    def stalled(self, seconds: float) -> None:
-        """Counts time that training stood still: a figure of its own, not charged to tokens per second."""
-        self._stall += seconds
+    def page(self, step: int, name: str, text: str) -> None:
+        """Puts a text in Markdown into TensorBoard."""
+        if self._lines:
+            self._lines.page(step, name, text)
 
     def tick(self) -> None:
         """Moves the progress bar by a step."""
@@ -156,6 +154,9 @@ class _Lines:
     def spread(self, step: int, name: str, values: Tensor) -> dict[str, float]:
         self._tensorboard.add_histogram(name, values.cpu(), step)
         return {f"{name}_{of}": float(getattr(values, of)()) for of in ("min", "median", "max")}
+
+    def page(self, step: int, name: str, text: str) -> None:
+        self._tensorboard.add_text(name, text, step)
 
     def say(self, text: str) -> None:
         self.bar.write(text, file=sys.stdout)

@@ -1,0 +1,86 @@
+"""What a run will take, before anything runs: python launcher/plan.py RECIPE [--data SHARDS] --device H100 --gpus 8
+
+Memory, step time, hours, disk and network, with the arithmetic, and the setting that would be the best. With --data,
+sizes are counted in the shards, else samples are taken to be as long as they may be. --device here measures some real
+steps on this machine first. Any key of the recipe can be overridden as --section.key value.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from data_tools.shards.cache import Cache
+from litebert.data.corpus import Corpus
+from litebert.data.mixture import Mixture
+from litebert.plan.calibration import calibrated
+from litebert.plan.devices import DEVICES
+from litebert.plan.estimate import Cluster, Job, best, estimate, settings
+from litebert.plan.page import page
+from litebert.plan.work import Work, work_of
+from litebert.recipe import parse_command
+from litebert.train.ds_config import read_ds_config
+from litebert.train.world import join_world
+
+HERE = "here"
+
+
+def plan(options: argparse.Namespace, overrides: list[str]) -> str:
+    """The page of figures."""
+    own = ["--config", str(options.recipe), "--run", "none", "--data", *(options.data or ["none"])]
+    recipe = parse_command([*own, *overrides], "").recipe
+    world = join_world()
+    ds_config = read_ds_config(Path(recipe.train.ds_config), recipe.train.precision)
+    batch, steps = recipe.data.global_batch, recipe.train.steps
+    corpus = None
+    if options.data:
+        cache = Cache(Path(recipe.data.cache).expanduser(), int(recipe.data.cache_gb * 1e9))
+        corpus = Corpus.opened(options.data, "train", cache)
+        recipe.check_data(corpus.seq_length, corpus.pairs)
+        work, longest = work_of(corpus, recipe.data.mixture, batch, steps), corpus.seq_length
+    else:
+        lengths, longest = options.length, max(options.length)
+        taken = Mixture([1] * len(lengths), recipe.data.mixture, batch).taken(steps) / steps
+        parts = [Work.full(1, length).times(n) for length, n in zip(lengths, taken.tolist(), strict=True)]
+        work = sum(parts, Work(0, 0, 0, 0))
+    if options.device != HERE:
+        device = DEVICES[options.device]
+    elif corpus is None:
+        raise ValueError("--device here measures real steps: give it --data SHARDS")
+    else:
+        device = calibrated(recipe, corpus, ds_config, world, options.nodes * options.gpus)
+    cluster = Cluster(options.nodes, options.gpus, device)
+    model = recipe.model_config(corpus.vocab_size if corpus else recipe.model.vocab_size)
+    job = Job(model, recipe.train.precision, work, longest)
+    all_settings = settings(job, cluster)
+    here = estimate(job, cluster, ds_config, recipe.data.micro_tokens)
+    return page(recipe, job, cluster, corpus, here, all_settings, best(all_settings, device.memory))
+
+
+def main() -> int:
+    """Print the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recipe", type=Path, help="the recipe's file")
+    parser.add_argument("--data", nargs="+", help="folders of shards, paths or URLs")
+    parser.add_argument("--nodes", type=int, default=1, help="machines")
+    parser.add_argument("--gpus", type=int, default=1, help="devices of each, or processes on a machine without")
+    parser.add_argument(
+        "--device", choices=[*DEVICES, HERE], default="H100", help="their kind; here: measure this machine"
+    )
+    parser.add_argument(
+        "--length", type=int, nargs="+", default=[128], help="without --data: tokens of a sample, for each folder"
+    )
+    options, overrides = parser.parse_known_args()
+    try:
+        if min(options.nodes, options.gpus, *options.length) < 1:
+            raise ValueError("--nodes, --gpus and --length are 1 or more")
+        print(plan(options, overrides))
+    except (ValueError, OSError) as error:
+        print(f"plan: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,130 @@
+"""What one setting of a run comes to on given devices, and which setting is the best."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from litebert.model.encoder import ModelConfig
+from litebert.plan import network, time
+from litebert.plan.devices import Device
+from litebert.plan.memory import Amount, of_rank
+from litebert.plan.work import Work, parameters
+from litebert.train.ds_config import read_ds_config, stage_of
+
+FILLED = 0.9  # share of a device's memory that may be planned with
+AS_FAST = 1.02  # a step this much longer than the fastest is as good
+MICRO_TOKENS = tuple(2**power for power in range(11, 18))
+
+
+@dataclasses.dataclass(frozen=True)
+class Cluster:
+    """What a run is to have: nodes, devices of each, and their kind."""
+
+    nodes: int
+    per_node: int
+    device: Device
+
+    @property
+    def ranks(self) -> int:
+        """How many devices."""
+        return self.nodes * self.per_node
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """What is to be computed.
+
+    Attributes:
+        model: its shape.
+        precision: fp32 or bf16.
+        work: the mean step, of all ranks.
+        longest: tokens of the longest sample.
+    """
+
+    model: ModelConfig
+    precision: str
+    work: Work
+    longest: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """A setting, and what it comes to.
+
+    Attributes:
+        stage, micro_tokens: the setting.
+        micro_steps: micro-batches of a rank in a step.
+        memory: bytes of a rank, by what they hold.
+        network: bytes that a rank sends in a step.
+        time: seconds of a step.
+    """
+
+    stage: int
+    micro_tokens: int
+    micro_steps: int
+    memory: dict[str, Amount]
+    network: dict[str, Amount]
+    time: dict[str, Amount]
+
+    @property
+    def bytes(self) -> float:
+        """Of memory."""
+        return total(self.memory)
+
+    @property
+    def seconds(self) -> float:
+        """Of a step."""
+        return total(self.time)
+
+
+def total(amounts: dict[str, Amount]) -> float:
+    """The sum of a table."""
+    return sum(amount.value for amount in amounts.values())
+
+
+def estimate(job: Job, cluster: Cluster, ds_config: dict[str, Any], micro_tokens: int) -> Estimate:
+    """What a job comes to at a ZeRO stage, with micro-batches of so many tokens."""
+    stage, ranks, device = stage_of(ds_config), cluster.ranks, cluster.device
+    count = sum(parameters(job.model).values())
+    own = job.work.times(1 / ranks)
+    micro = time.micro_steps(job.work, ranks, micro_tokens, job.longest)
+    largest = own.times(min(micro_tokens, own.tokens / micro + job.longest) / own.tokens)
+    memory = of_rank(job.model, largest, ds_config, job.precision, ranks, device.on_cpu)
+    memory["libraries"] = Amount(
+        device.taken, "driver, kernels, scratch" if device.passes else "measured peak less the above"
+    )
+    sent = network.sent(count, stage, job.precision, ranks, micro)
+    times = time.of_step(
+        job.model,
+        own,
+        micro,
+        job.precision,
+        device,
+        state_share=count / (ranks if stage else 1),
+        sent=total(sent),
+        several_nodes=cluster.nodes > 1,
+    )
+    return Estimate(stage, micro_tokens, micro, memory, sent, times)
+
+
+def settings(job: Job, cluster: Cluster) -> list[Estimate]:
+    """Every ZeRO stage that the precision allows, with the files in ds_configs, at powers of two of micro_tokens."""
+    stages = [stage for stage in range(4) if stage or job.precision == "fp32"]
+    files = [read_ds_config(Path(f"ds_configs/zero{stage}.json"), job.precision) for stage in stages]
+    own = job.work.tokens / cluster.ranks + job.longest
+    sizes = [size for size in MICRO_TOKENS if size >= 2 * job.longest and size < 2 * own]  # more would change nothing
+    return [estimate(job, cluster, file, size) for file, size in itertools.product(files, sizes)]
+
+
+def best(estimates: Iterable[Estimate], memory: float) -> Estimate | None:
+    """The one that fits in a memory of so many bytes and is fastest; of those as fast the lowest stage, which sends
+    least and can be understood, then the smallest micro-batch. None where none fits."""
+    fitting = [each for each in estimates if each.bytes <= FILLED * memory]
+    if not fitting:
+        return None
+    enough = AS_FAST * min(each.seconds for each in fitting)
+    return min((each for each in fitting if each.seconds <= enough), key=lambda each: (each.stage, each.micro_tokens))

@@ -1,0 +1,80 @@
+"""How fast a run goes, what it waits for, and how much memory it takes."""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections import defaultdict
+from collections.abc import Callable, Generator, Iterable
+
+import torch
+
+from litebert.data.batch import Step
+from litebert.train.world import World
+
+
+class Rates:
+    """What was done since the last line, and how long it took."""
+
+    def __init__(self, world: World, operations: Callable[[Step], float], peak: float) -> None:
+        """Args:
+        operations: floating-point operations of this rank's part of a step.
+        peak: that its device can do in a second.
+        """
+        self._world, self._operations, self._peak = world, operations, peak
+        self._clear()
+
+    def timed(self, steps: Iterable[Step]) -> Generator[Step]:
+        """The same steps; counts the time that training waits for them."""
+        steps = iter(steps)
+        while True:
+            begun = time.monotonic()
+            step = next(steps, None)
+            self._waited += time.monotonic() - begun
+            if step is None:
+                return
+            yield step
+
+    def add(self, step: Step) -> None:
+        """Counts a step that was trained."""
+        self._tokens += step.counts.tokens
+        self._done += self._operations(step)
+
+    def stalled(self, name: str, seconds: float) -> None:
+        """Counts time that training stood still: a figure of its own, not charged to the speed."""
+        self._stalls[name] += seconds
+
+    def take(self) -> dict[str, float]:
+        """The figures since the last time. Collective.
+
+        Returns:
+            tokens_per_s; mfu, the share of the devices' matrix rate that went into the model's products;
+            loader_wait, the mean share of time that ranks waited for data; memory_gb, the most that a rank has had;
+            and the seconds of what training stood still for, by name.
+        """
+        ranks = torch.zeros(self._world.size, 3, dtype=torch.float64)
+        ranks[self._world.rank] = torch.tensor([self._done / self._peak, self._waited, _memory(self._world.device)])
+        self._world.control.total(ranks)
+        seconds = max(time.monotonic() - self._since - sum(self._stalls.values()), 1e-9)
+        worked, waited, memory = ranks.T
+        figures = {
+            "tokens_per_s": self._tokens / seconds,
+            "mfu": float(worked.mean()) / seconds,
+            "loader_wait": float(waited.mean()) / seconds,
+            "memory_gb": float(memory.max()) / 1e9,
+            **self._stalls,
+        }
+        self._clear()
+        return figures
+
+    def _clear(self) -> None:
+        self._tokens, self._done, self._waited = 0, 0.0, 0.0
+        self._stalls: dict[str, float] = defaultdict(float)
+        self._since = time.monotonic()
+
+
+def _memory(device: torch.device) -> float:
+    """Bytes, at the most so far: of the device, or of the process where that is the processor."""
+    if device.type == "cuda":
+        return float(torch.cuda.max_memory_allocated(device))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0
