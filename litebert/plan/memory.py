@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from litebert.model.cross_entropy import CHUNK
 from litebert.model.encoder import ModelConfig
 from litebert.plan.work import Work, parameters
 from litebert.train.ds_config import stage_of
@@ -85,8 +86,9 @@ def activations(config: ModelConfig, work: Work, precision: str, on_cpu: bool) -
 def logits(config: ModelConfig, work: Work, precision: str) -> Amount:
     """Of the masked-word head, at its peak in the backward: the logits, their log-softmax and two gradients in fp32."""
     size = width_of(precision) + 3 * 4
+    rows = min(work.masked, CHUNK // config.vocab_size)
     return Amount(
-        work.masked * config.vocab_size * size, f"{work.masked:,.0f} masked x {config.vocab_size:,} words x {size} B"
+        rows * config.vocab_size * size, f"{rows:,.0f} masked at a time x {config.vocab_size:,} words x {size} B"
     )
 
 

@@ -88,13 +88,15 @@ def parameters(config: ModelConfig) -> dict[str, int]:
 def operations(config: ModelConfig, work: Work) -> dict[str, float]:
     """Floating-point operations of a step's matrix products, forward and backward, by part; nothing is padding.
 
-    A product of [a, b] and [b, c] is 2abc forward, and twice that backward.
+    A product of [a, b] and [b, c] is 2abc forward, and twice that backward. What follows attention in the last layer
+    is computed for the rows that are read: masked positions, and the first of each sample where there is a pair head.
     """
     hidden, embedding = config.hidden_size, config.embedding_size
+    before, read = config.num_layers - 1, work.masked + work.samples * config.pooler
     forward = {
-        "attention projections": 2 * work.tokens * config.num_layers * 4 * hidden**2,
+        "attention projections": 2 * (work.tokens * (4 * before + 3) + read) * hidden**2,
         "attention": 2 * work.squares * config.num_layers * 2 * hidden,
-        "feed-forward": 2 * work.tokens * config.num_layers * 2 * hidden * config.intermediate_size,
+        "feed-forward": 2 * (work.tokens * before + read) * 2 * hidden * config.intermediate_size,
         "masked-word head": 2 * work.masked * embedding * (hidden + config.vocab_size),
     }
     if embedding != hidden:
