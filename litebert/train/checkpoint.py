@@ -17,6 +17,7 @@ import hashlib
 import heapq
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -152,8 +153,9 @@ def latest(run: Path, report: Callable[[str], None] = print, skipped: Iterable[i
 
 
 def published(run: Path) -> list[Path]:
-    """The folders of all checkpoints, oldest first: the step is zero-padded, so names sort as numbers do."""
-    return sorted(path for path in (run / "checkpoints").glob("step-*") if path.suffix != ".tmp")
+    """The folders of all checkpoints, oldest first; what has another name, as a copy may, is none."""
+    found = (run / "checkpoints").glob("step-*")
+    return sorted((path for path in found if re.fullmatch(r"step-[0-9]{8,}", path.name)), key=_step_of)
 
 
 def verify(checkpoint: Checkpoint) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Iterable
 
@@ -158,15 +159,19 @@ class Training:
             if time.monotonic() + reserve > self._granted:
                 self.stop.ask("train.max_hours")
         heard = self._pulse.beat(step, loss, self.stop.asked)
-        for number, total in heard.losses:
-            self._health.judge(number, total)
+        self._judge(heard.losses)
         return heard.stop
+
+    def _judge(self, losses: Iterable[tuple[int, float]]) -> None:
+        for number, total in losses:
+            if not math.isfinite(total):
+                self._ledger.refuse(number)
+            self._health.judge(number, total)
 
     def _save(self, done: int, must: bool) -> None:
         """Begins a checkpoint, for a thread to finish; but for one that must be, not while steps go bad."""
         begun = time.monotonic()
-        for number, total in self._pulse.drain():
-            self._health.judge(number, total)
+        self._judge(self._pulse.drain())
         if self._health.troubled and not must:
             return
         metrics = self._metrics.begun()

@@ -56,6 +56,9 @@ def test_a_bad_step_is_as_if_it_had_not_been(bench: Bench, outcomes: Any, stage:
     lines = bench.metrics(run.name)
     assert [line["step"] for line in lines if line.get("bad_steps") == 1] == [4, 6]
     assert all(math.isfinite(value) for line in lines for value in line.values())
+    said, sound = verify(run, [])
+    assert sound and "fed, but not learnt from, for they were not finite: steps 3, 5" in said[0]
+    assert f"{STEPS} steps of {(STEPS - 2) * 16} samples" in said[1]
 
 
 def test_several_in_a_row_are_gone_back_behind(bench: Bench, outcomes: Any) -> None:
