@@ -4,8 +4,9 @@ SIGTERM, SIGUSR1, Ctrl-C and train.max_hours stop it with a checkpoint. Under th
 deepspeed.launcher.launch, which passes SIGTERM on and kills after 30 s; the command itself passes nothing on, but if
 it is gone the ranks stop as well. Another number of ranks may go on with a run, at any ZeRO stage.
 
-Exit codes: 0 all steps are done, 85 stopped with a checkpoint (the same command goes on), 2 something is wrong and
-said, 1 a rank or the launcher died. The deepspeed command has its own ways: RUN/done.json tells whether all is done.
+Exit codes: 0 all steps are done, 85 stopped (the same command goes on; without a new checkpoint only where no data
+come, or nothing was begun), 2 something is wrong and said, 1 a rank or the launcher died. The deepspeed command has its
+own ways: RUN/done.json tells whether all is done.
 """
 
 from __future__ import annotations
@@ -18,6 +19,11 @@ import time
 import traceback
 from pathlib import Path
 from typing import Any, NoReturn
+
+from litebert.train.stopping import CONTINUE, Starved, StopRequest, leave_on_signals
+
+if __name__ == "__main__":
+    leave_on_signals()  # the imports below take seconds
 
 import numpy as np
 
@@ -34,7 +40,6 @@ from litebert.train.initial import initial_model
 from litebert.train.loop import DONE, Training
 from litebert.train.run import RunFolder
 from litebert.train.schedule import is_over
-from litebert.train.stopping import StopRequest
 from litebert.train.watch import Watch
 from litebert.train.world import World, join_world
 
@@ -54,6 +59,7 @@ def pretrain(command: Command, world: World, stop: StopRequest) -> int:
         ValueError: recipe, data and run folder do not fit together; nothing was changed.
         OSError: a checkpoint could not be saved; older ones are as they were.
         FloatingPointError: steps keep going bad.
+        Starved: it was asked to stop while no data came.
     """
     recipe = command.recipe
     ds_config = read_ds_config(Path(recipe.train.ds_config), recipe.train.precision)
@@ -63,6 +69,7 @@ def pretrain(command: Command, world: World, stop: StopRequest) -> int:
     fingerprints = {"data": corpus.fingerprint, "tokenizer": corpus.tokenizer_fingerprint}
     folder = RunFolder(command.run, fingerprints, recipe, corpus.locations)
     folder.check()
+    stop.listen()
     with folder.held() if world.leads else contextlib.nullcontext():
         while True:
             try:
@@ -87,7 +94,7 @@ def attempt(
             print(f"{folder.path}: all {start} steps are done")
         return DONE
     group = agreement(recipe.data)
-    loader = Loader(corpus, recipe.data, world.rank, world.size, start, recipe.train.steps, group)
+    loader = Loader(corpus, recipe.data, world.rank, world.size, start, recipe.train.steps, group, stop.starve)
     model = initial_model(recipe, corpus)
     objective = PretrainingObjective(model, recipe.objective)
     if world.leads:
@@ -126,18 +133,15 @@ def main(argv: list[str]) -> NoReturn:
     launched = "RANK" in os.environ
     try:
         command = parse_command(argv, "Pretrains an encoder from a folder of shards.")
-        with StopRequest() as stop:
-            world = join_world()
-            with Watch(world.watching, stop, launched):
-                code = pretrain(command, world, stop)
-            leave(code)
-    except (ValueError, OSError, FloatingPointError) as error:
+        stop, world = StopRequest(), join_world()
+        with Watch(world.watching, stop, launched):
+            code = pretrain(command, world, stop)
+        leave(code)
+    except (ValueError, OSError, FloatingPointError, Starved) as error:
         if os.environ.get("RANK", "0") != "0":
             time.sleep(OTHERS_WAIT)
         print(f"pretrain: {error}", file=sys.stderr)
-        leave(WRONG)
-    except KeyboardInterrupt:
-        leave(130)
+        leave(CONTINUE if isinstance(error, Starved) else WRONG)
     except Exception:
         time.sleep(OTHERS_WAIT)
         traceback.print_exc()

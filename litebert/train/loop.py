@@ -21,10 +21,9 @@ from litebert.train.pulse import Pulse
 from litebert.train.run import RunFolder
 from litebert.train.saving import Saver
 from litebert.train.schedule import is_over, lr_factor
-from litebert.train.stopping import StopRequest, hours_running
+from litebert.train.stopping import CONTINUE, Starved, StopRequest, hours_running
 
 DONE = 0
-CONTINUE = 85  # the exit code of a run that stopped with a checkpoint and wants to be started again
 RESERVE = 0.05  # share of train.max_hours kept for the last checkpoint, until one has shown how long it takes
 SLACK = 2.0  # how much longer the last checkpoint may take than the longest before
 
@@ -36,7 +35,7 @@ class Training:
     Attributes:
         engine: trains the objective.
         folder: of the run, prepared; it has the recipe.
-        stop: the request to stop, entered.
+        stop: the request to stop, which listens.
         unigram_loss: of masked words answered with the frequencies of the training text, in nats.
         resumed: the checkpoint that the engine was built from, or None.
     """
@@ -63,6 +62,8 @@ class Training:
         self._saver = Saver(path, retention, world.saving, self._metrics.say, lambda: self.stop.ask(failed))
         self._budget = config.max_hours * 3600
         self._granted = time.monotonic() + self._budget - hours_running() * 3600
+        if self._budget:
+            self.stop.deadline = self._granted - RESERVE * self._budget
 
     def run(self, steps: Iterable[Step]) -> int:
         """Trains to the end, or until all ranks agree to stop; both leave a checkpoint.
@@ -75,6 +76,7 @@ class Training:
 
         Raises:
             RollBack: too many steps in a row went bad.
+            Starved: no step came after which to stop.
             OSError: a checkpoint could not be saved; older ones are as they were.
         """
         config = self.folder.recipe.train
@@ -98,7 +100,7 @@ class Training:
                 if last:
                     break
             self._saver.wait()
-        except RollBack:
+        except (RollBack, Starved):
             self._saver.wait()
             raise
         finally:
