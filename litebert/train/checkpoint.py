@@ -215,7 +215,8 @@ def publish(
         durable: files that this process wrote and the checkpoint counts on: they are made durable first.
 
     Raises:
-        OSError: a process could not write, on every process; older checkpoints are as they were.
+        OSError: a process could not write, or has values that are not finite, on every process; older checkpoints are
+            as they were.
     """
     peers = peers or Alone()
     leads = peers.rank == 0
@@ -240,7 +241,7 @@ def _all(peers: Peers, part: Callable[[], T]) -> list[T]:
     """What a part comes to on each process; the error of the first that failed, on all of them."""
     try:
         outcome: dict[str, Any] = {"is": part()}
-    except OSError as error:
+    except (OSError, FloatingPointError) as error:
         outcome = {"error": f"rank {peers.rank} could not save a checkpoint: {error}"}
     outcomes = [json.loads(text) for text in peers.gather(json.dumps(outcome))]
     for each in outcomes:
@@ -265,6 +266,11 @@ def _write(aside: Path, rank: int, tensors: Mapping[str, Mapping[str, Tensor]]) 
     named = {f"{kind}/{name}": tensor for kind, of in tensors.items() for name, tensor in of.items()}
     if not named:
         return None
+    for name, tensor in named.items():
+        if not tensor.isfinite().all():
+            raise FloatingPointError(
+                f"{name} is not finite, and no step can mend it: start a new --run with a lower optimizer.lr"
+            )
     path = aside / f"part-{rank:04d}.safetensors"
     try:
         save_file(named, path)

@@ -168,7 +168,11 @@ class RunFolder:
         if not copied.exists():
             aside = copied.with_suffix(".tmp")
             shutil.rmtree(aside, ignore_errors=True)
-            shutil.copytree(tokenizer, aside)
+            try:
+                shutil.copytree(tokenizer, aside)
+            except shutil.Error as error:  # a list of what went wrong with each file
+                _, path, reason = error.args[0][0]
+                raise OSError(f"{path}: cannot be copied: {reason}") from None
             aside.rename(copied)
         (self.path / "done.json").unlink(missing_ok=True)
 

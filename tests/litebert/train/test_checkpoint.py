@@ -110,6 +110,16 @@ def test_a_full_disk_leaves_the_last_checkpoint_and_no_litter(tmp_path: Path) ->
         subprocess.run(["umount", str(disk)], check=True)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_not_finite_is_not_published(tmp_path: Path, kind: str) -> None:
+    save(tmp_path, 3)
+    tensors = {each: {"w": torch.ones(4)} for each in KINDS}
+    tensors[kind]["w"][2] = torch.inf
+    with pytest.raises(OSError, match=rf"rank 0 could not save a checkpoint: {kind}/w is not finite"):
+        publish(tmp_path, 6, tensors, {}, Retention(9))
+    assert steps(tmp_path) == ["step-00000003"]
+
+
 class Together:
     """Threads that stand for ranks."""
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 from pathlib import Path
 from typing import Any, cast
 
@@ -72,3 +74,18 @@ def test_roll_backs_that_cannot_be_read_are_named(folder: RunFolder, content: st
     (folder.path / ROLLBACKS).write_text(content)
     with pytest.raises(ValueError, match=r"rollbacks\.json: no list of roll-backs"):
         folder.resume(ALONE)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
+def test_a_disk_too_full_for_the_tokenizer_is_one_line(tmp_path: Path) -> None:
+    tokenizer, disk = tmp_path / "tokenizer", tmp_path / "disk"
+    for folder in (tokenizer, disk):
+        folder.mkdir()
+    (tokenizer / "tokenizer.json").write_bytes(bytes(200_000))
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=100k", "tmpfs", str(disk)], check=True)
+    try:
+        with pytest.raises(OSError, match=r"^/.*tokenizer\.json: cannot be copied: .*No space left") as caught:
+            RunFolder(disk, FINGERPRINTS, Recipe.from_dict({})).prepare(tokenizer)
+        assert "\n" not in str(caught.value)
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
