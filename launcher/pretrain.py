@@ -28,6 +28,7 @@ if __name__ == "__main__":
 import numpy as np
 
 from data_tools.shards.cache import Cache
+from data_tools.shards.reader import DamagedBlock
 from litebert.data.corpus import Corpus
 from litebert.data.loader import Loader
 from litebert.data.quarantine import agreement
@@ -74,6 +75,8 @@ def pretrain(command: Command, world: World, stop: StopRequest) -> int:
         while True:
             try:
                 return attempt(recipe, ds_config, folder, corpus, world, stop)
+            except DamagedBlock as error:
+                raise ValueError(f"{error}, or train without it: --data.corrupt quarantine") from error
             except RollBack as back:
                 if world.leads:
                     folder.roll_back(back)

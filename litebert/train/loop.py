@@ -171,10 +171,11 @@ class Training:
             self._health.judge(number, total)
 
     def _save(self, done: int, must: bool) -> None:
-        """Begins a checkpoint, for a thread to finish; but for one that must be, not while steps go bad."""
+        """Begins a checkpoint, for a thread to finish; but for one that must be, not while steps go bad, nor straight
+        after batches that were left out: these weights may be what had made them bad, and no loss has shown."""
         begun = time.monotonic()
         self._judge(self._pulse.drain())
-        if self._health.troubled and not must:
+        if (self._health.troubled or done - 1 in self._skipped) and not must:
             return
         metrics = self._metrics.begun()
         pieces, updates = self.engine.pieces()

@@ -61,6 +61,7 @@ def runs(bench: Bench, damaged: Path) -> list[int | str]:
 def test_runs_end_as_they_should(runs: list[int | str], damaged: Path) -> None:
     assert runs[:-1] == [0, 85, 0, 0, 0, 0, 0, 0]
     assert f"{damaged}/train-00000.tar, block 00000-00001 at byte" in str(runs[-1])
+    assert str(runs[-1]).endswith("build the shards again, or train without it: --data.corrupt quarantine")
 
 
 @pytest.mark.parametrize(
