@@ -6,8 +6,9 @@ it is gone the ranks stop as well. Another number of ranks may go on with a run,
 
 --profile [STEPS] writes a trace of some steps to RUN/profile, for Perfetto; the speed of their line is not the run's.
 
-Exit codes: 0 all steps are done, 85 stopped with a checkpoint (the same command goes on), 2 something is wrong and
-said, 1 a rank or the launcher died. The deepspeed command has its own ways: RUN/done.json tells whether all is done.
+Exit codes: 0 all steps are done, 85 stopped (the same command goes on; without a new checkpoint only where no data
+come, or nothing was begun), 2 something is wrong and said, 1 a rank or the launcher died. The deepspeed command has its
+own ways: RUN/done.json tells whether all is done.
 """
 
 from __future__ import annotations
@@ -21,9 +22,15 @@ import traceback
 from pathlib import Path
 from typing import Any, NoReturn
 
+from litebert.train.stopping import CONTINUE, Starved, StopRequest, leave_on_signals
+
+if __name__ == "__main__":
+    leave_on_signals()  # the imports below take seconds
+
 import numpy as np
 
 from data_tools.shards.cache import Cache
+from data_tools.shards.reader import DamagedBlock
 from data_tools.text.huggingface import load_tokenizer
 from litebert.data.corpus import Corpus
 from litebert.data.loader import Loader
@@ -41,7 +48,6 @@ from litebert.train.loop import DONE, Training
 from litebert.train.rates import Rates
 from litebert.train.run import RunFolder
 from litebert.train.schedule import is_over
-from litebert.train.stopping import StopRequest
 from litebert.train.watch import Watch
 from litebert.train.world import World, join_world
 
@@ -61,6 +67,7 @@ def pretrain(command: Command, world: World, stop: StopRequest) -> int:
         ValueError: recipe, data and run folder do not fit together; nothing was changed.
         OSError: a checkpoint could not be saved; older ones are as they were.
         FloatingPointError: steps keep going bad.
+        Starved: it was asked to stop while no data came.
     """
     recipe = command.recipe
     ds_config = read_ds_config(Path(recipe.train.ds_config), recipe.train.precision)
@@ -69,10 +76,13 @@ def pretrain(command: Command, world: World, stop: StopRequest) -> int:
     fingerprints = {"data": corpus.fingerprint, "tokenizer": corpus.tokenizer_fingerprint}
     folder = RunFolder(command.run, fingerprints, recipe, corpus.locations)
     folder.check()
+    stop.listen()
     with folder.held() if world.leads else contextlib.nullcontext():
         while True:
             try:
                 return attempt(recipe, ds_config, folder, corpus, world, stop, command.traced)
+            except DamagedBlock as error:
+                raise ValueError(f"{error}, or train without it: --data.corrupt quarantine") from error
             except RollBack as back:
                 if world.leads:
                     folder.roll_back(back)
@@ -99,7 +109,7 @@ def attempt(
             print(f"{folder.path}: all {start} steps are done")
         return DONE
     group = agreement(recipe.data)
-    loader = Loader(corpus, recipe.data, world.rank, world.size, start, recipe.train.steps, group)
+    loader = Loader(corpus, recipe.data, world.rank, world.size, start, recipe.train.steps, group, stop.starve)
     model = initial_model(recipe, corpus)
     objective = PretrainingObjective(model, recipe.objective)
     if world.leads:
@@ -157,18 +167,15 @@ def main(argv: list[str]) -> NoReturn:
     launched = "RANK" in os.environ
     try:
         command = parse_command(argv, "Pretrains an encoder from a folder of shards.")
-        with StopRequest() as stop:
-            world = join_world()
-            with Watch(world.watching, stop, launched):
-                code = pretrain(command, world, stop)
-            leave(code)
-    except (ValueError, OSError, FloatingPointError) as error:
+        stop, world = StopRequest(), join_world()
+        with Watch(world.watching, stop, launched):
+            code = pretrain(command, world, stop)
+        leave(code)
+    except (ValueError, OSError, FloatingPointError, Starved) as error:
         if os.environ.get("RANK", "0") != "0":
             time.sleep(OTHERS_WAIT)
         print(f"pretrain: {error}", file=sys.stderr)
-        leave(WRONG)
-    except KeyboardInterrupt:
-        leave(130)
+        leave(CONTINUE if isinstance(error, Starved) else WRONG)
     except Exception:
         time.sleep(OTHERS_WAIT)
         traceback.print_exc()

@@ -2,12 +2,16 @@
 
 python launcher/verify.py RUN [--data SHARDS ...]
 
+It counts the steps that the newest sound checkpoint does; what follows them is of a run that was cut off before its
+next checkpoint, and is said to be.
+
 Exit codes: 0 it did, 1 it did not and the first difference is named, 2 something is wrong and said.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import itertools
 import json
 import sys
@@ -20,7 +24,9 @@ from litebert.data.corpus import Corpus
 from litebert.data.plan import Plan
 from litebert.recipe import Recipe
 from litebert.train.audit import Audit, audit
-from litebert.train.ledger import FILE, read
+from litebert.train.checkpoint import latest
+from litebert.train.ledger import FILE, RECORD, disagreement, read
+from litebert.train.run import ruled_out
 
 
 def verify(run: Path, data: list[str]) -> tuple[list[str], bool]:
@@ -46,9 +52,23 @@ def verify(run: Path, data: list[str]) -> tuple[list[str], bool]:
     corpus = Corpus.opened(data, "train", cache)
     if corpus.fingerprint != content["fingerprints"]["data"]:
         raise ValueError(f"{run} was trained on other data than {', '.join(data)}: give its own")
+    lines: list[str] = []
+    left_out = ruled_out(run)
+    checkpoint = latest(run, lines.append, left_out)
+    if not checkpoint:
+        raise ValueError(
+            "; ".join([f"{run}: no checkpoint counts any of its steps; let it train until one does", *lines])
+        )
+    commit = checkpoint.info["ledger"]
     records, torn = read(run / FILE)
-    found = audit(records, Plan(corpus, config), config.global_batch)
-    lines = [f"{run}: {torn} bytes of a record that was cut off are left aside"] if torn else []
+    after = len(records) * RECORD.itemsize + torn - commit["bytes"]
+    if after > 0:
+        lines.append(
+            f"{run}: {after} bytes of the ledger are left aside: no checkpoint counts them, for the run was cut off "
+            f"after {checkpoint.folder.name}; it does their steps again"
+        )
+    found = audit(records[: commit["bytes"] // RECORD.itemsize], Plan(corpus, config), config.global_batch, left_out)
+    found = dataclasses.replace(found, difference=found.difference or disagreement(records, commit))
     return [*lines, *_lines(run, corpus, found)], not found.difference
 
 
@@ -56,11 +76,14 @@ def _lines(run: Path, corpus: Corpus, found: Audit) -> list[str]:
     lines = []
     if len(found.skipped):
         lines.append(f"{run}: left out by roll-backs: steps {_ranges(found.skipped)}")
+    if len(found.refused):
+        lines.append(f"{run}: fed, but not learnt from, for they were not finite: steps {_ranges(found.refused)}")
     ends = np.append(corpus.sample_begins[1:], corpus.samples)
     folders = np.searchsorted(ends, found.quarantined[:, 1], side="right")
     for folder, split in enumerate(corpus.splits):
-        own = found.quarantined[folders == folder] - [0, corpus.sample_begins[folder]]
-        blocks = np.searchsorted(split.block_ends, own[:, 1], side="right")
+        own = found.quarantined[folders == folder]
+        begin = corpus.sample_begins[folder].astype(np.uint64)
+        blocks = np.searchsorted(split.block_ends, own[:, 1] - begin, side="right")
         for block in np.unique(blocks).tolist():
             steps = own[blocks == block, 0]
             said = f"{len(steps)} samples of steps {_ranges(np.unique(steps))}"

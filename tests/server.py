@@ -19,8 +19,8 @@ class Server:
     Attributes:
         url: of the folder.
         ranges: whether a part of a file can be had.
-        bad: of the number of a request, what goes wrong: a status, ``drop`` (no answer), ``cut`` (half of the body),
-            ``flip`` (one bit is another), or nothing.
+        bad: of the number of a request, what goes wrong: a status, ``drop`` (no answer), ``hang`` (none either,
+            and the connection stays), ``cut`` (half of the body), ``flip`` (one bit is another), or nothing.
         requests: the paths asked for, in order.
     """
 
@@ -34,6 +34,7 @@ class Server:
 def served(folder: Path, ranges: bool = True, bad: Callable[[int], str] = lambda number: "") -> Iterator[Server]:
     """A server of a folder, for as long as it lasts."""
     numbers = itertools.count(1)
+    closing = threading.Event()
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -43,7 +44,9 @@ def served(folder: Path, ranges: bool = True, bad: Callable[[int], str] = lambda
             server.requests.append(self.path)
             wrong = server.bad(next(numbers))
             path = folder / self.path.lstrip("/")
-            if wrong == "drop":
+            if wrong == "hang":
+                closing.wait()
+            if wrong in ("drop", "hang"):
                 self.close_connection = True
                 return
             if wrong.isdigit() or not path.is_file():
@@ -74,6 +77,7 @@ def served(folder: Path, ranges: bool = True, bad: Callable[[int], str] = lambda
     try:
         yield server
     finally:
+        closing.set()
         http.shutdown()
         thread.join()
         http.server_close()

@@ -141,7 +141,14 @@ def _retried(url: str, ask: Callable[[], _T]) -> _T:
             raise _unreadable(url, error) from error
         except Exception as error:  # each kind of server has its own ways to fail
             failure = error
-    raise ValueError(f"{url}: cannot be read, tried {_ATTEMPTS} times: {failure!r}; is the server up?") from failure
+    raise ValueError(
+        f"{url}: cannot be read, tried {_ATTEMPTS} times: {_said(failure)}; is the server up?"
+    ) from failure
+
+
+def _said(error: Exception) -> str:
+    """An error's own words, without what a library wraps around the system's."""
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 def _unreadable(where: str, error: Exception) -> ValueError:

@@ -7,7 +7,8 @@ import functools
 import itertools
 import queue
 import threading
-from collections.abc import Generator, Iterable
+import time
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -23,6 +24,8 @@ from litebert.data.split import Split
 from litebert.data.window import Window
 
 _STEPS_AHEAD = 2
+_LOOK_EVERY = 0.5  # seconds between two looks at whether a step is still wanted
+_PARTING = 2.0  # seconds that reading may take to end when no step is wanted any more; a server may never answer
 _WINDOWS_HELD = 2  # of each folder
 _REQUESTS, _REQUESTS_AHEAD = 8, 4  # at once, to a server: for the window that is read, and for the next one
 
@@ -43,17 +46,19 @@ class Loader:
         start: int = 0,
         stop: int | None = None,
         group: object = None,
+        waiting: Callable[[float], object] = lambda seconds: None,
     ) -> None:
         """Without ``stop``, the steps are one epoch of a split, the last of them what is left of it.
 
         ``group`` is one of torch.distributed on the host, for this loader alone; only several ranks that quarantine
-        need one.
+        need one. ``waiting`` is told now and then for how long a step has been waited for, in seconds; what it raises
+        ends the iteration.
 
         Raises ValueError where a batch is too small for the ranks, or a micro-batch for the samples.
         """
         self._plan = Plan(data, config, epochs=1 if stop is None else None)
         self._rank, self._world_size = rank, world_size
-        self._start = start
+        self._start, self._waiting = start, waiting
         self._stop = self._plan.steps if stop is None else stop
         if self._start < self._stop:  # what cannot be cut is told before anything is done
             self._plan.cuts(self._plan.step(self._start), world_size)
@@ -76,15 +81,24 @@ class Loader:
         thread = threading.Thread(target=self._read_ahead, args=(ready,), name="loader", daemon=True)
         thread.start()
         try:
-            while (item := ready.get()) is not None:
+            while (item := self._next(ready)) is not None:
                 if isinstance(item, Exception):
                     raise item
                 yield item
         finally:
             self._left.set()
-            while thread.is_alive():  # it may be waiting for room in the queue
+            begun = time.monotonic()
+            while thread.is_alive() and time.monotonic() - begun < _PARTING:  # it may be waiting for room in the queue
                 with contextlib.suppress(queue.Empty):
                     ready.get(timeout=0.05)
+
+    def _next(self, ready: queue.Queue[Step | Exception | None]) -> Step | Exception | None:
+        begun = time.monotonic()
+        while True:
+            try:
+                return ready.get(timeout=_LOOK_EVERY)
+            except queue.Empty:
+                self._waiting(time.monotonic() - begun)
 
     def _read_ahead(self, ready: queue.Queue[Step | Exception | None]) -> None:
         try:

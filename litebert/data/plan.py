@@ -36,7 +36,7 @@ class DataConfig:
             {0: [1, 0], 9000: [0, 1]} is the first folder for 9000 steps, then the second. They need not add up to 1,
             and are kept to 1/65536. Each folder has its own epochs. Empty: its share is its number of samples.
         corrupt: at a block that is damaged, stop, or quarantine it: train without its samples, which the ledger
-            lists.
+            lists. At a file that is missing training stops either way.
         cache: folder that keeps what is read from a --data URL.
         cache_gb: size that it keeps to, in GB.
     """

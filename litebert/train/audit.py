@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Set
 
 import numpy as np
 import numpy.typing as npt
@@ -22,29 +23,34 @@ class Audit:
         steps: in it.
         trained: samples that were trained on.
         epochs: by folder, how far its epochs have come.
-        skipped: int64, steps whose batches roll-backs ruled out.
-        quarantined: int64 [samples, 2], step and sample (numbered through the folders) of each that was left out.
+        skipped: uint64, steps whose batches roll-backs ruled out.
+        refused: uint64, steps whose samples were fed and not learnt from, for loss or gradient were not finite.
+        quarantined: uint64 [samples, 2], step and sample (numbered through the folders) of each that was left out.
         difference: the first between ledger and plan, in a line; empty where there is none.
     """
 
     steps: int
     trained: int
     epochs: list[float]
-    skipped: npt.NDArray[np.int64]
-    quarantined: npt.NDArray[np.int64]
+    skipped: U64
+    refused: U64
+    quarantined: U64
     difference: str
 
 
-def audit(records: Records, plan: Plan, global_batch: int) -> Audit:
+def audit(records: Records, plan: Plan, global_batch: int, ruled_out: Set[int] = frozenset()) -> Audit:
     """Compares a ledger with the plan.
+
+    Args:
+        ruled_out: the batches that roll-backs say were left out, numbered as steps.
 
     Raises:
         ValueError: the folders have no sound index of keys.
     """
     own = records["kind"] == Kind.QUARANTINED
     steps, left_out = records[~own], records[own]
-    numbers = steps["step"].astype(np.int64)
-    in_turn = numbers == np.arange(len(numbers))
+    numbers = steps["step"]
+    in_turn = numbers == np.arange(len(numbers), dtype=np.uint64)
     sound = len(numbers) if in_turn.all() else int(np.argmin(in_turn))
     expected = planned_digests(plan, sound)
     planned = np.full(sound, global_batch, np.int64)
@@ -64,7 +70,7 @@ def audit(records: Records, plan: Plan, global_batch: int) -> Audit:
     if not same.all():
         difference = _differing(int(np.argmin(same)), found, expected, plan)
     elif strange or sound == len(numbers):
-        difference = strange
+        difference = strange or _misjudged(steps, ruled_out)
     else:
         difference = _out_of_turn(sound, numbers)
     taken = plan.mixture.taken(sound)
@@ -73,12 +79,29 @@ def audit(records: Records, plan: Plan, global_batch: int) -> Audit:
         trained=int(steps["samples"][steps["kind"] == Kind.TRAINED].sum(dtype=np.int64)),
         epochs=[int(count) / split.samples for count, split in zip(taken, plan.corpus.splits, strict=True)],
         skipped=numbers[steps["kind"] == Kind.SKIPPED],
-        quarantined=np.stack([left_out["step"], left_out["value"]], 1).astype(np.int64),
+        refused=numbers[steps["kind"] == Kind.REFUSED],
+        quarantined=np.stack([left_out["step"], left_out["value"]], 1),
         difference=difference,
     )
 
 
-def _out_of_turn(place: int, numbers: npt.NDArray[np.int64]) -> str:
+def _misjudged(steps: Records, ruled_out: Set[int]) -> str:
+    """The first step, all being in turn, that is of no known kind, or left out or not against what was ruled."""
+    kinds = steps["kind"]
+    unknown = ~np.isin(kinds, list(Kind))
+    skipped = kinds == Kind.SKIPPED
+    wrong = unknown | (skipped != np.isin(np.arange(len(steps)), list(ruled_out)))
+    if not wrong.any():
+        return ""
+    number = int(np.argmax(wrong))
+    if unknown[number]:
+        return f"step {number} has a record of kind {kinds[number]}, which this litebert does not know"
+    if skipped[number]:
+        return f"step {number} is said to be left out, and no roll-back ruled its batch out"
+    return f"step {number} was trained on, and a roll-back ruled its batch out"
+
+
+def _out_of_turn(place: int, numbers: U64) -> str:
     number = int(numbers[place])
     if number < place:
         return f"step {number} stands in the ledger again after step {place - 1}, where step {place} should"
@@ -96,7 +119,8 @@ def _samples(step: StepPlan, plan: Plan) -> tuple[npt.NDArray[np.int64], U64]:
 def _left_out(plan: Plan, number: int, values: U64) -> tuple[U64, list[int]]:
     """The terms of samples that are left out of a step, and those of the samples that are not in it."""
     samples, own = _samples(plan.step(number), plan)
-    return own[np.isin(samples, values)], np.setdiff1d(values.astype(np.int64), samples).tolist()
+    samples = samples.astype(np.uint64)
+    return own[np.isin(samples, values)], np.setdiff1d(values, samples).tolist()
 
 
 def _differing(number: int, found: Records, expected: U64, plan: Plan) -> str:

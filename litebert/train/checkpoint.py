@@ -17,6 +17,7 @@ import hashlib
 import heapq
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -152,8 +153,9 @@ def latest(run: Path, report: Callable[[str], None] = print, skipped: Iterable[i
 
 
 def published(run: Path) -> list[Path]:
-    """The folders of all checkpoints, oldest first: the step is zero-padded, so names sort as numbers do."""
-    return sorted(path for path in (run / "checkpoints").glob("step-*") if path.suffix != ".tmp")
+    """The folders of all checkpoints, oldest first; what has another name, as a copy may, is none."""
+    found = (run / "checkpoints").glob("step-*")
+    return sorted((path for path in found if re.fullmatch(r"step-[0-9]{8,}", path.name)), key=_step_of)
 
 
 def verify(checkpoint: Checkpoint) -> None:
@@ -213,7 +215,8 @@ def publish(
         durable: files that this process wrote and the checkpoint counts on: they are made durable first.
 
     Raises:
-        OSError: a process could not write, on every process; older checkpoints are as they were.
+        OSError: a process could not write, or has values that are not finite, on every process; older checkpoints are
+            as they were.
     """
     peers = peers or Alone()
     leads = peers.rank == 0
@@ -238,7 +241,7 @@ def _all(peers: Peers, part: Callable[[], T]) -> list[T]:
     """What a part comes to on each process; the error of the first that failed, on all of them."""
     try:
         outcome: dict[str, Any] = {"is": part()}
-    except OSError as error:
+    except (OSError, FloatingPointError) as error:
         outcome = {"error": f"rank {peers.rank} could not save a checkpoint: {error}"}
     outcomes = [json.loads(text) for text in peers.gather(json.dumps(outcome))]
     for each in outcomes:
@@ -263,6 +266,11 @@ def _write(aside: Path, rank: int, tensors: Mapping[str, Mapping[str, Tensor]]) 
     named = {f"{kind}/{name}": tensor for kind, of in tensors.items() for name, tensor in of.items()}
     if not named:
         return None
+    for name, tensor in named.items():
+        if not tensor.isfinite().all():
+            raise FloatingPointError(
+                f"{name} is not finite, and no step can mend it: start a new --run with a lower optimizer.lr"
+            )
     path = aside / f"part-{rank:04d}.safetensors"
     try:
         save_file(named, path)

@@ -34,6 +34,7 @@ class Kind(IntEnum):
     TRAINED = 0  # value: the digest of its samples
     SKIPPED = 1  # nothing was trained on its samples, because a roll-back ruled them out; value: their digest
     QUARANTINED = 2  # value: a sample that was left out, numbered through the folders; before the step's own record
+    REFUSED = 3  # its samples were fed and nothing was learnt, for it was not finite; value: their digest
 
 
 class Ledger:
@@ -56,6 +57,7 @@ class Ledger:
         """
         self._total = total
         self._records: list[tuple[int, int, int, int]] = []
+        self._refused: list[int] = []
         self._file = _cut_back(path, commit) if leads else None
         committed = commit or {"steps": 0, "bytes": 0, "sha256": ""}
         self._steps, self._bytes = committed["steps"], committed["bytes"]
@@ -71,6 +73,10 @@ class Ledger:
         self._records.append((kind, step.counts.samples, step.number, step.digest))
         self._steps += 1
 
+    def refuse(self, step: int) -> None:
+        """Takes note that nothing was learnt from a step since the last commit, for it was not finite."""
+        self._refused.append(step)
+
     def commit(self) -> dict[str, Any]:
         """Adds up what the ranks were fed, and hands all records to the system, for the checkpoint to make durable.
         Collective.
@@ -79,8 +85,9 @@ class Ledger:
             their number of steps, bytes and SHA-256, for the checkpoint to keep; of use where the rank leads.
         """
         records = np.array(self._records, RECORD)
-        self._records = []
         steps = records["kind"] != Kind.QUARANTINED
+        records["kind"][steps & np.isin(records["step"], self._refused)] = Kind.REFUSED
+        self._records, self._refused = [], []
         records["value"][steps] = _summed(records["value"][steps], self._total)
         self._bytes += records.nbytes
         if self._file:
@@ -97,6 +104,16 @@ def read(path: Path) -> tuple[Records, int]:
     return np.frombuffer(data, RECORD, whole), len(data) - whole * RECORD.itemsize
 
 
+def disagreement(records: Records, commit: dict[str, Any]) -> str:
+    """Why a ledger does not begin with the records that a checkpoint counted; empty where it does."""
+    counted = commit["bytes"] // RECORD.itemsize
+    if len(records) < counted:
+        return f"the ledger is cut off: {len(records)} records are left of the {counted} that its checkpoint counted"
+    if hashlib.sha256(records[:counted].tobytes()).hexdigest() != commit["sha256"]:
+        return f"the first {counted} records are not those that its checkpoint counted: their SHA-256 differs"
+    return ""
+
+
 def _summed(digests: npt.NDArray[np.uint64], total: Callable[[torch.Tensor], None]) -> npt.NDArray[np.uint64]:
     """The sums over all ranks, modulo 2**64; in halves, for a sum of signed 64-bit numbers must not overflow."""
     halves = torch.from_numpy(np.stack([digests & _LOW, digests >> _HALF]).astype(np.int64))
@@ -106,8 +123,10 @@ def _summed(digests: npt.NDArray[np.uint64], total: Callable[[torch.Tensor], Non
 
 
 def _cut_back(path: Path, commit: dict[str, Any] | None) -> Any:
-    path.touch()
-    file = path.open("r+b")
+    try:
+        file = path.open("r+b" if commit else "w+b")
+    except FileNotFoundError:
+        raise ValueError(f"{path} is missing; put the file back, or start a new --run") from None
     length = commit["bytes"] if commit else 0
     if commit and hashlib.sha256(file.read(length)).hexdigest() != commit["sha256"]:
         raise ValueError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Iterable
 
@@ -22,11 +23,10 @@ from litebert.train.rates import Rates
 from litebert.train.run import RunFolder
 from litebert.train.saving import Saver
 from litebert.train.schedule import is_over, lr_factor
-from litebert.train.stopping import StopRequest, hours_running
+from litebert.train.stopping import CONTINUE, Starved, StopRequest, hours_running
 from litebert.train.trace import Trace
 
 DONE = 0
-CONTINUE = 85  # the exit code of a run that stopped with a checkpoint and wants to be started again
 RESERVE = 0.05  # share of train.max_hours kept for the last checkpoint, until one has shown how long it takes
 SLACK = 2.0  # how much longer the last checkpoint may take than the longest before
 
@@ -38,7 +38,7 @@ class Training:
     Attributes:
         engine: trains the objective.
         folder: of the run, prepared; it has the recipe.
-        stop: the request to stop, entered.
+        stop: the request to stop, which listens.
         rates: of the run.
         unigram_loss: of masked words answered with the frequencies of the training text, in nats.
         resumed: the checkpoint that the engine was built from, or None.
@@ -72,6 +72,8 @@ class Training:
         self._saver = Saver(path, retention, world.saving, self._metrics.say, lambda: self.stop.ask(failed))
         self._budget = config.max_hours * 3600
         self._granted = time.monotonic() + self._budget - hours_running() * 3600
+        if self._budget:
+            self.stop.deadline = self._granted - RESERVE * self._budget
 
     def run(self, steps: Iterable[Step]) -> int:
         """Trains to the end, or until all ranks agree to stop; both leave a checkpoint.
@@ -84,6 +86,7 @@ class Training:
 
         Raises:
             RollBack: too many steps in a row went bad.
+            Starved: no step came after which to stop.
             OSError: a checkpoint could not be saved; older ones are as they were.
         """
         config = self.folder.recipe.train
@@ -108,7 +111,7 @@ class Training:
                 if last:
                     break
             self._saver.wait()
-        except RollBack:
+        except (RollBack, Starved):
             self._saver.wait()
             raise
         finally:
@@ -178,16 +181,21 @@ class Training:
             if time.monotonic() + reserve > self._granted:
                 self.stop.ask("train.max_hours")
         heard = self._pulse.beat(step, loss, self.stop.asked)
-        for number, total in heard.losses:
-            self._health.judge(number, total)
+        self._judge(heard.losses)
         return heard.stop
 
-    def _save(self, done: int, must: bool) -> None:
-        """Begins a checkpoint, for a thread to finish; but for one that must be, not while steps go bad."""
-        begun = time.monotonic()
-        for number, total in self._pulse.drain():
+    def _judge(self, losses: Iterable[tuple[int, float]]) -> None:
+        for number, total in losses:
+            if not math.isfinite(total):
+                self._ledger.refuse(number)
             self._health.judge(number, total)
-        if self._health.troubled and not must:
+
+    def _save(self, done: int, must: bool) -> None:
+        """Begins a checkpoint, for a thread to finish; but for one that must be, not while steps go bad, nor straight
+        after batches that were left out: these weights may be what had made them bad, and no loss has shown."""
+        begun = time.monotonic()
+        self._judge(self._pulse.drain())
+        if (self._health.troubled or done - 1 in self._skipped) and not must:
             return
         metrics = self._metrics.begun()
         pieces, updates = self.engine.pieces()

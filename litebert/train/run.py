@@ -106,23 +106,24 @@ class RunFolder:
 
     def skipped(self) -> frozenset[int]:
         """The batches that roll-backs ruled out, numbered as the steps that would have been made of them."""
-        return frozenset(batch for back in self._rollbacks() for batch in range(back["first"], back["last"] + 1))
+        return ruled_out(self.path)
 
     def roll_back(self, back: RollBack) -> None:
         """Rules batches out, durably, and with them every checkpoint that was trained on one."""
         entry = {"first": back.first, "last": back.last, "reason": back.reason}
-        write(self.path / ROLLBACKS, json.dumps([*self._rollbacks(), entry], indent=1))
+        write(self.path / ROLLBACKS, json.dumps([*_rollbacks(self.path), entry], indent=1))
 
     def resume(self, world: World) -> Checkpoint | None:
         """The newest sound checkpoint, the same on every rank; None where there is none yet. Collective.
 
         Raises:
-            ValueError: the checkpoint is of another run, or of a step behind which this one is to end.
+            ValueError: no checkpoint is sound though there are some; or the newest is of another run, or of a step
+                behind which this one is to end.
             FloatingPointError: going back has not helped.
         """
-        found = latest(self.path, skipped=self.skipped()) if world.leads else None
+        found = self._newest() if world.leads else None
         step = world.control.broadcast(found.step if found else 0)
-        rollbacks = self._rollbacks()
+        rollbacks = _rollbacks(self.path)
         recent = [back for back in rollbacks if back["first"] > rollbacks[-1]["last"] - RECENT]
         if len(recent) > MOST_ROLLBACKS:
             raise FloatingPointError(
@@ -138,9 +139,17 @@ class RunFolder:
             raise ValueError(f"{self.path} is at step {step} already: raise train.steps, or choose another --run")
         return checkpoint
 
-    def _rollbacks(self) -> list[dict[str, Any]]:
-        path = self.path / ROLLBACKS
-        return json.loads(path.read_text()) if path.exists() else []
+    def _newest(self) -> Checkpoint | None:
+        damaged: list[str] = []
+        found = latest(self.path, damaged.append, self.skipped())
+        if damaged and not found:
+            raise ValueError(
+                f"{self.path} has no checkpoint to go on from ({damaged[0]}): put a sound one back, choose another "
+                f"--run, or remove {self.path / 'checkpoints'} to begin anew"
+            )
+        for line in damaged:
+            print(line, flush=True)
+        return found
 
     def prepare(self, tokenizer: Path) -> None:
         """Makes the folder this run's, or refreshes what a continuation may change. A kill does no harm.
@@ -159,13 +168,35 @@ class RunFolder:
         if not copied.exists():
             aside = copied.with_suffix(".tmp")
             shutil.rmtree(aside, ignore_errors=True)
-            shutil.copytree(tokenizer, aside)
+            try:
+                shutil.copytree(tokenizer, aside)
+            except shutil.Error as error:  # a list of what went wrong with each file
+                _, path, reason = error.args[0][0]
+                raise OSError(f"{path}: cannot be copied: {reason}") from None
             aside.rename(copied)
         (self.path / "done.json").unlink(missing_ok=True)
 
     def finish(self, steps: int) -> None:
         """Records that the run is at its end, after so many steps."""
         write(self.path / "done.json", json.dumps({"step": steps}))
+
+
+def ruled_out(run: Path) -> frozenset[int]:
+    """The batches that a run's roll-backs ruled out, numbered as steps. Raises ValueError where that cannot be read."""
+    return frozenset(batch for back in _rollbacks(run) for batch in range(back["first"], back["last"] + 1))
+
+
+def _rollbacks(run: Path) -> list[dict[str, Any]]:
+    path = run / ROLLBACKS
+    if not path.exists():
+        return []
+    try:
+        return [
+            {"first": int(back["first"]), "last": int(back["last"]), "reason": str(back["reason"])}
+            for back in json.loads(path.read_text())
+        ]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: no list of roll-backs ({error!r}): put it back, or choose another --run") from None
 
 
 def write(path: Path, text: str) -> None:

@@ -111,6 +111,13 @@ def test_what_stays_wrong_is_one_line_with_its_url(shards, tmp_path, fault, said
         assert len(server.requests) == (1 if fault == "404" else 8) and "\n" not in str(caught.value)
 
 
+def test_a_server_that_is_not_there_is_said_in_the_system_s_words(tmp_path):
+    with served(tmp_path) as server:
+        url = server.url
+    with pytest.raises(ValueError, match=rf"^{url}/manifest.json: cannot be read, tried 8 times: Connect call failed"):
+        RemoteFolder(url, Cache(tmp_path, 10**8)).whole("manifest.json")
+
+
 def test_a_kind_of_url_that_nothing_can_open_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"nowhere://x: cannot be opened: .*nowhere"):
         RemoteFolder("nowhere://x", Cache(tmp_path, 10**8))

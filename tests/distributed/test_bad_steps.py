@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from launcher.verify import verify
+from litebert.train.checkpoint import published
 from litebert.train.ledger import FILE, Kind, read
 from tests.distributed.bench import Bench, environment
 
@@ -41,6 +42,7 @@ def outcomes(bench: Bench) -> tuple[list[int | str], str]:
         job(bench, "without_back", leaves_out=[5, 6, 7]),
         job(bench, "spiked", *SPIKES, adds=[[step, 50.0] for step in (19, 20, 21)]),
         job(bench, "without_spiked", *SPIKES, leaves_out=[19, 20, 21]),
+        job(bench, "ruined", "--train.steps", "20", "--optimizer.lr", "1e30", "--schedule.warmup_steps", "0"),
         job(bench, "hopeless", "--train.steps", "20", adds=[[step, math.nan] for step in range(5, 20)]),
     ]
     return bench.group(2, jobs)
@@ -56,6 +58,9 @@ def test_a_bad_step_is_as_if_it_had_not_been(bench: Bench, outcomes: Any, stage:
     lines = bench.metrics(run.name)
     assert [line["step"] for line in lines if line.get("bad_steps") == 1] == [4, 6]
     assert all(math.isfinite(value) for line in lines for value in line.values())
+    said, sound = verify(run, [])
+    assert sound and "fed, but not learnt from, for they were not finite: steps 3, 5" in said[0]
+    assert f"{STEPS} steps of {(STEPS - 2) * 16} samples" in said[1]
 
 
 def test_several_in_a_row_are_gone_back_behind(bench: Bench, outcomes: Any) -> None:
@@ -81,7 +86,13 @@ def test_so_is_a_spike(bench: Bench, outcomes: Any) -> None:
 
 def test_a_run_that_keeps_going_bad_ends_and_says_why(bench: Bench, outcomes: Any) -> None:
     assert "went back 4 times in 100 steps, the last time for steps 14 to 16 with a loss or gradient" in outcomes[0][-1]
-    assert outcomes[0][:-1] == [0] * (len(outcomes[0]) - 1)
+    assert outcomes[0][:-2] == [0] * (len(outcomes[0]) - 2)
+
+
+def test_weights_that_the_first_step_ruined_are_never_saved(bench: Bench, outcomes: Any) -> None:
+    """Checkpoints are due while batches are left out that had gone bad through the weights."""
+    assert "went back 4 times in 100 steps" in outcomes[0][-2]
+    assert published(bench.run("ruined")) == []
 
 
 def test_no_step_asks_the_device(tmp_path: Path, bench: Bench) -> None:

@@ -103,6 +103,24 @@ def test_ctrl_c_on_deepspeed_leaves_a_checkpoint(bench: Bench) -> None:
     assert not (bench.run("ctrl_c") / "done.json").exists()
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_while_a_run_starts_ends_it_in_a_line(bench: Bench, number: signal.Signals) -> None:
+    with started(sys.executable, PRETRAIN, *bench.arguments("unbegun")) as process:
+        wait_until(lambda: caught(process.pid, number))
+        process.send_signal(number)
+        said, _ = process.communicate(timeout=60)
+    assert process.returncode == 85
+    assert said == f"stopped ({number.name}) before anything was begun; the same command goes on\n"
+    assert not bench.run("unbegun").exists()
+
+
+def caught(pid: int, number: int) -> bool:
+    """Whether a process has our handler for a signal; Python's own for Ctrl-C is there before."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    mask = int(next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:")), 16)
+    return all(mask >> (each - 1) & 1 for each in (number, signal.SIGUSR1))
+
+
 def alive(group: int) -> bool:
     """Whether a process group still has running members."""
     members = [entry for entry in Path("/proc").iterdir() if entry.name.isdigit()]

@@ -13,7 +13,7 @@ import pytest
 
 from data_tools.shards.manifest import Manifest
 from launcher.verify import verify
-from litebert.train.ledger import FILE, Kind, read
+from litebert.train.ledger import FILE, RECORD, Kind, read
 from tests.distributed.bench import REPOSITORY, STEPS, Bench, environment
 from tests.server import served
 
@@ -61,6 +61,7 @@ def runs(bench: Bench, damaged: Path) -> list[int | str]:
 def test_runs_end_as_they_should(runs: list[int | str], damaged: Path) -> None:
     assert runs[:-1] == [0, 85, 0, 0, 0, 0, 0, 0]
     assert f"{damaged}/train-00000.tar, block 00000-00001 at byte" in str(runs[-1])
+    assert str(runs[-1]).endswith("build the shards again, or train without it: --data.corrupt quarantine")
 
 
 @pytest.mark.parametrize(
@@ -98,8 +99,53 @@ def test_a_ledger_that_is_not_as_planned_is_one_line_and_exit_code_1(bench: Benc
     done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=120)
     lines = done.stdout.splitlines()
     assert done.returncode == 1 and not done.stderr
-    assert lines[0].endswith("4 bytes of a record that was cut off are left aside")
+    assert "4 bytes of the ledger are left aside: no checkpoint counts them" in lines[0]
     assert "NOT as planned: step 5 (epoch 0 of" in lines[1] and lines[1].endswith("they are those of step 3")
+
+
+@pytest.mark.parametrize(
+    ("kept", "said"),
+    [
+        (10 * RECORD.itemsize, "10 records are left of the 20"),
+        (0, "0 records are left"),
+        (19 * RECORD.itemsize + 5, "19 records"),
+    ],
+)
+def test_a_ledger_that_was_cut_is_not_as_planned(bench: Bench, runs: Any, tmp_path: Path, kept: int, said: str) -> None:
+    run = shutil.copytree(bench.run("near1"), tmp_path / "run")
+    (run / FILE).write_bytes((run / FILE).read_bytes()[:kept])
+    lines, sound = verify(run, [])
+    assert not sound and "NOT as planned: the ledger is cut off" in lines[-1] and said in lines[-1]
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [(Kind.SKIPPED, "no roll-back ruled its batch out"), (7, "a record of kind 7"), (3, "SHA-256 differs")],
+)
+def test_kinds_are_proved_too(bench: Bench, runs: Any, tmp_path: Path, kind: int, said: str) -> None:
+    run = shutil.copytree(bench.run("near1"), tmp_path / "run")
+    records = read(run / FILE)[0].copy()
+    records["kind"] = kind
+    (run / FILE).write_bytes(records.tobytes())
+    lines, sound = verify(run, [])
+    assert not sound and said in lines[-1]
+
+
+def test_what_a_killed_run_leaves_behind_its_checkpoint_is_said_and_sound(
+    bench: Bench, runs: Any, tmp_path: Path
+) -> None:
+    run = shutil.copytree(bench.run("near1"), tmp_path / "run")
+    with (run / FILE).open("ab") as file:
+        file.write(bytes(RECORD.itemsize + 3))
+    lines, sound = verify(run, [])
+    assert sound and "27 bytes of the ledger are left aside" in lines[0] and "as planned: 20 steps" in lines[1]
+
+
+def test_without_a_checkpoint_nothing_is_proved(bench: Bench, runs: Any, tmp_path: Path) -> None:
+    run = shutil.copytree(bench.run("near1"), tmp_path / "run")
+    shutil.rmtree(run / "checkpoints")
+    with pytest.raises(ValueError, match="no checkpoint counts any of its steps"):
+        verify(run, [])
 
 
 def test_data_may_have_moved_but_not_changed(bench: Bench, runs: Any, tmp_path: Path) -> None:

@@ -13,12 +13,13 @@ from pathlib import Path
 import pytest
 
 from litebert.train.checkpoint import latest
-from litebert.train.loop import CONTINUE
+from litebert.train.stopping import CONTINUE, PATIENCE
 from litebert.train.watch import LOST
 from tests.distributed.bench import Bench
 from tests.distributed.forked import Job, forked
 from tests.distributed.sabotage import Sabotage
 from tests.distributed.test_interruptions import DEEPSPEED, PRETRAIN, alive, free_port, started, wait_until
+from tests.server import served
 
 pytestmark = pytest.mark.distributed
 
@@ -89,6 +90,24 @@ def test_a_run_keeps_to_its_hours(bench: Bench) -> None:
     assert "(train.max_hours); the same command goes on" in log.read_text()
     assert 0.7 * seconds < lasted < seconds + 2
     assert latest(bench.run("limited")) is not None
+
+
+@pytest.mark.parametrize("by", ["signal", "hours"])
+def test_a_server_that_hangs_does_not_keep_a_run(bench: Bench, by: str) -> None:
+    """The first block is asked for, and never comes."""
+    asked: list[str] = []
+    hours = ("--train.max_hours", str(8 / 3600)) if by == "hours" else ()
+    with served(bench.shards, bad=lambda number: "hang" if asked[-1].endswith(".tar") else "") as server:
+        asked = server.requests
+        far = ("--data", server.url, "--data.cache", str(bench.folder / f"cache_{by}"), *hours)
+        with training(bench, f"starved_{by}", *far, ranks=2) as (job, log):
+            wait_until(lambda: asked and asked[-1].endswith(".tar"), STARTS)
+            if by == "signal":
+                os.kill(job.ranks[0], signal.SIGTERM)
+            codes = job.codes(PATIENCE + SECONDS)
+    assert CONTINUE in codes and set(codes) <= {CONTINUE, LOST}
+    text = log.read_text()
+    assert "while no data came; the same command goes on" in text and "Traceback" not in text
 
 
 @contextlib.contextmanager

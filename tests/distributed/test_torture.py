@@ -18,3 +18,4 @@ def test_ten_kills_leave_no_trace(bench: Bench) -> None:
     print(f"seed {seed}")
     figures = torture(bench, 10, seed)
     assert figures["kills"] == 10 and len(figures["by_kind"]) == 5
+    assert figures["checkpoints_checked"] > 10 and figures["unusable_checkpoints"] == 0

@@ -44,8 +44,8 @@ def outcome(job: dict, world: World) -> int | str:
     torch.use_deterministic_algorithms(job.get("rubbish", False), warn_only=True)
     try:
         sabotage = Sabotage(**job.get("sabotage", {}))
-        with StopAfter(job.get("stop_after")) as stop, sabotage.applied(world.rank):
-            return pretrain(parse_command(job["arguments"], "test"), world, stop)
+        with sabotage.applied(world.rank):
+            return pretrain(parse_command(job["arguments"], "test"), world, StopAfter(job.get("stop_after")))
     except (ValueError, OSError, FloatingPointError) as error:
         return str(error)
 

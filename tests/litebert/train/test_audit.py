@@ -40,7 +40,7 @@ def ledger(shards, tmp_path_factory) -> Records:
 
 
 def audited(records: Records, plan: Plan) -> Audit:
-    return audit(records, plan, CONFIG.global_batch)
+    return audit(records, plan, CONFIG.global_batch, frozenset({20}))
 
 
 def test_what_ranks_decoded_is_what_was_planned(ledger, plan):
@@ -49,6 +49,35 @@ def test_what_ranks_decoded_is_what_was_planned(ledger, plan):
     assert found.skipped.tolist() == [20] and found.trained == (STEPS - 1) * 37
     assert found.epochs == [STEPS * 37 / plan.corpus.samples] and found.epochs[0] > 1
     assert audited(ledger[:0], plan).steps == 0
+
+
+def test_steps_are_left_out_where_a_roll_back_says_so_and_nowhere_else(ledger, plan):
+    assert audit(ledger, plan, 37).difference == "step 20 is said to be left out, and no roll-back ruled its batch out"
+    said = audit(ledger, plan, 37, frozenset({20, 31, 999})).difference
+    assert said == "step 31 was trained on, and a roll-back ruled its batch out"
+
+
+def test_a_kind_that_is_unknown_is_named(ledger, plan):
+    changed = ledger.copy()
+    changed["kind"][8] = 7
+    assert audited(changed, plan).difference.startswith("step 8 has a record of kind 7")
+
+
+def test_what_was_refused_is_listed_and_not_counted_as_trained(ledger, plan):
+    changed = ledger.copy()
+    changed["kind"][[3, 4]] = Kind.REFUSED
+    found = audited(changed, plan)
+    assert found.difference == "" and found.refused.tolist() == [3, 4] and found.trained == (STEPS - 3) * 37
+
+
+def test_numbers_that_make_no_sense_are_shown_as_they_are(ledger, plan):
+    changed = ledger.copy()
+    changed["step"][50] = 2**64 - 2
+    assert audited(changed, plan).difference == f"step 50 is not in the ledger: step {2**64 - 2} follows step 49"
+    told = np.zeros(1, ledger.dtype)
+    told["kind"], told["samples"], told["step"], told["value"] = Kind.QUARANTINED, 1, 9, 2**64 - 5
+    found = audited(np.concatenate([ledger[:9], told, ledger[9:]]), plan)
+    assert f"step 9: sample {2**64 - 5} is said to be left out" in found.difference
 
 
 def test_a_gap_and_a_repeat_are_named(ledger, plan):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import random
+import shutil
 import subprocess
 import sys
 import threading
@@ -107,6 +108,16 @@ def test_a_full_disk_leaves_the_last_checkpoint_and_no_litter(tmp_path: Path) ->
         assert newest(disk) == (3, [])
     finally:
         subprocess.run(["umount", str(disk)], check=True)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_not_finite_is_not_published(tmp_path: Path, kind: str) -> None:
+    save(tmp_path, 3)
+    tensors = {each: {"w": torch.ones(4)} for each in KINDS}
+    tensors[kind]["w"][2] = torch.inf
+    with pytest.raises(OSError, match=rf"rank 0 could not save a checkpoint: {kind}/w is not finite"):
+        publish(tmp_path, 6, tensors, {}, Retention(9))
+    assert steps(tmp_path) == ["step-00000003"]
 
 
 class Together:
@@ -216,6 +227,14 @@ def test_a_checkpoint_of_a_batch_that_was_ruled_out_is_not_taken(tmp_path: Path)
     assert [latest(tmp_path, skipped=ruled_out).step for ruled_out in ([], [14, 15], [40])] == [30, 30, 30]  # type: ignore[union-attr]
     assert latest(tmp_path, skipped=[14, 15, 25]).step == 10  # type: ignore[union-attr]
     assert latest(tmp_path, skipped=[5]) is None
+
+
+def test_a_copied_checkpoint_is_nobody_s(tmp_path: Path) -> None:
+    save(tmp_path, 3)
+    shutil.copytree(tmp_path / "checkpoints" / "step-00000003", tmp_path / "checkpoints" / "step-00000020.bak")
+    save(tmp_path, 6, keep=1)
+    assert steps(tmp_path) == ["step-00000006", "step-00000020.bak"]
+    assert newest(tmp_path) == (6, [])
 
 
 def test_the_newest_stay(tmp_path: Path) -> None:

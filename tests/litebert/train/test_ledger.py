@@ -70,6 +70,28 @@ def test_ranks_add_up_modulo_2_to_the_64_and_one_writes(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["0"]
 
 
+def test_a_refused_step_is_marked_when_it_is_committed(tmp_path: Path) -> None:
+    ledger = opened(tmp_path / "ledger.bin", None)
+    ledger.append(step(0, 1))
+    ledger.append(step(1, 2, quarantined=(7,)))
+    ledger.refuse(1)
+    ledger.commit()
+    ledger.append(step(2, 3))
+    ledger.commit()
+    records, _ = read(tmp_path / "ledger.bin")
+    assert records["kind"].tolist() == [Kind.TRAINED, Kind.QUARANTINED, Kind.REFUSED, Kind.TRAINED]
+
+
+def test_a_missing_ledger_is_refused_and_not_made(tmp_path: Path) -> None:
+    ledger = opened(tmp_path / "ledger.bin", None)
+    ledger.append(step(0, 1))
+    committed = ledger.commit()
+    (tmp_path / "ledger.bin").unlink()
+    with pytest.raises(ValueError, match=r"ledger\.bin is missing; put the file back"):
+        opened(tmp_path / "ledger.bin", committed)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_record_cut_off_is_left_aside(tmp_path: Path) -> None:
     path = tmp_path / "ledger.bin"
     ledger = opened(path, None)

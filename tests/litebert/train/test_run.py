@@ -1,0 +1,91 @@
+"""Run folders whose files were damaged, and what a continuation says of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import torch
+
+from litebert.recipe import Recipe
+from litebert.train.checkpoint import Retention, publish, published
+from litebert.train.run import ROLLBACKS, RunFolder
+from litebert.train.world import World
+
+FINGERPRINTS = {"data": "d", "tokenizer": "t"}
+
+
+class Alone:
+    """One process: what it says is what all hear."""
+
+    leads = True
+
+    @property
+    def control(self) -> Alone:
+        return self
+
+    def broadcast(self, number: int) -> int:
+        return number
+
+
+ALONE = cast(World, Alone())
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    """With two checkpoints."""
+    folder = RunFolder(tmp_path, FINGERPRINTS, Recipe.from_dict({}))
+    for step in (10, 20):
+        info: dict[str, Any] = {**folder.record, "skipped": []}
+        publish(tmp_path, step, {"weights": {"w": torch.zeros(2)}}, info, Retention(9))
+    return folder
+
+
+def test_a_run_goes_on_from_its_newest_sound_checkpoint(folder: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    found = folder.resume(ALONE)
+    assert found is not None and found.step == 20
+    (found.folder / "part-0000.safetensors").write_bytes(b"")
+    found = folder.resume(ALONE)
+    assert found is not None and found.step == 10
+    assert capsys.readouterr().out.startswith("skipping a damaged checkpoint: ")
+
+
+def test_a_run_with_none_that_is_sound_is_not_begun_anew(folder: RunFolder) -> None:
+    for checkpoint in published(folder.path):
+        (checkpoint / "part-0000.safetensors").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"no checkpoint to go on from .*remove .*checkpoints to begin anew") as caught:
+        folder.resume(ALONE)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_run_whose_checkpoints_were_all_ruled_out_begins_anew(folder: RunFolder) -> None:
+    (folder.path / ROLLBACKS).write_text(json.dumps([{"first": 4, "last": 6, "reason": "a spike"}]))
+    assert folder.resume(ALONE) is None
+
+
+@pytest.mark.parametrize(
+    "content", ["{", "[1]", '[{"first": 1}]', '{"first": 1}', "null", '[{"first": "x", "last": 3}]']
+)
+def test_roll_backs_that_cannot_be_read_are_named(folder: RunFolder, content: str) -> None:
+    (folder.path / ROLLBACKS).write_text(content)
+    with pytest.raises(ValueError, match=r"rollbacks\.json: no list of roll-backs"):
+        folder.resume(ALONE)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
+def test_a_disk_too_full_for_the_tokenizer_is_one_line(tmp_path: Path) -> None:
+    tokenizer, disk = tmp_path / "tokenizer", tmp_path / "disk"
+    for folder in (tokenizer, disk):
+        folder.mkdir()
+    (tokenizer / "tokenizer.json").write_bytes(bytes(200_000))
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=100k", "tmpfs", str(disk)], check=True)
+    try:
+        with pytest.raises(OSError, match=r"^/.*tokenizer\.json: cannot be copied: .*No space left") as caught:
+            RunFolder(disk, FINGERPRINTS, Recipe.from_dict({})).prepare(tokenizer)
+        assert "\n" not in str(caught.value)
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
