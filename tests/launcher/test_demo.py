@@ -1,6 +1,6 @@
 """The demo: stages run once for their inputs and survive interruption; its own text; the table at the end."""
 
-from __future__ import annotations
+from __future__ import functools
 
 import io
 import json
@@ -197,7 +197,9 @@ def test_ctrl_c_lets_a_training_save_and_the_next_run_goes_on(training: Path, tm
     folder.mkdir()
     command = [sys.executable, "-c", DRIVER, str(training), "100", str(folder)]
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
-    driver = subprocess.Popen(command, env=environment, start_new_session=True)
+    # A shell starts what is to run in the background with Ctrl-C ignored, and children inherit that.
+    heeding = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    driver = subprocess.Popen(command, env=environment, start_new_session=True, preexec_fn=heeding)
     wait_for(lambda: len(steps_of(folder)) > 5)
     family = psutil.Process(driver.pid).children(recursive=True)
     assert len(family) == 3
