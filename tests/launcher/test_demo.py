@@ -1,7 +1,8 @@
 """The demo: stages run once for their inputs and survive interruption; its own text; the table at the end."""
 
-from __future__ import functools
+from __future__ import annotations
 
+import functools
 import io
 import json
 import os
