@@ -99,15 +99,15 @@ def shapes(bench: Bench) -> list[list[dict[str, float]]]:
     seed, tokens = next(plan for plan in plans if micro_steps(split, *plan) == {(8, 4, 2)})
     settings = ("--data.global_batch", "32", "--data.seed", str(seed), "--data.micro_tokens", str(tokens))
     for ranks in (1, 2, 4):
-        outcomes, _ = bench.group(ranks, [job(bench, f"shape{ranks}", *NO_DROPOUT, *settings, "--train.steps", "10")])
+        outcomes, _ = bench.group(ranks, [job(bench, f"shape{ranks}", *NO_DROPOUT, *settings, "--train.steps", "5")])
         assert outcomes == [0]
     return [bench.metrics(f"shape{ranks}") for ranks in (1, 2, 4)]
 
 
 def micro_steps(split: Split, seed: int, tokens: int) -> set[tuple[int, ...]]:
-    """On 1, 2 and 4 ranks, of each of ten steps."""
+    """On 1, 2 and 4 ranks, of each of five steps."""
     plan = Plan(split, DataConfig(global_batch=32, seed=seed, micro_tokens=tokens))
-    return {tuple(plan.cuts(plan.step(n), ranks).shape[1] - 1 for ranks in (1, 2, 4)) for n in range(10)}
+    return {tuple(plan.cuts(plan.step(n), ranks).shape[1] - 1 for ranks in (1, 2, 4)) for n in range(5)}
 
 
 @pytest.fixture(scope="module")
@@ -150,11 +150,11 @@ def test_world_sizes_agree(bench: Bench, one_rank: Any) -> None:
 
 
 def test_ranks_and_micro_batches_are_exchangeable(bench: Bench, shapes: list[list[dict[str, float]]]) -> None:
-    whole = weights(bench, "shape1", 10)
+    whole = weights(bench, "shape1", 5)
     for ranks, lines in zip((1, 2, 4), shapes, strict=True):
         losses, expected = ([line["loss"] for line in each] for each in (lines, shapes[0]))
         np.testing.assert_allclose(losses, expected, rtol=0, atol=2e-6)
-        for name, weight in weights(bench, f"shape{ranks}", 10).items():
+        for name, weight in weights(bench, f"shape{ranks}", 5).items():
             torch.testing.assert_close(weight, whole[name], rtol=0, atol=2e-5, msg=f"{ranks} ranks: {name}")
 
 
