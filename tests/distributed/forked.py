@@ -6,6 +6,7 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
@@ -42,6 +43,11 @@ class Job:
         """Those that still run."""
         return [pid for pid in self.pids if _alive(pid)]
 
+    def shared(self) -> set[Path]:
+        """The files of named shared memory that they have open."""
+        lines = [line for pid in self.alive() for line in _maps(pid).splitlines()]
+        return {Path("/dev/shm", line.partition("/dev/shm/")[2]) for line in lines if "/dev/shm/" in line}
+
     def gone(self, seconds: float) -> float:
         """Waits until none is left, and returns how long that took; AssertionError if it takes longer."""
         begun = time.monotonic()
@@ -70,7 +76,7 @@ def forked(ranks: int, arguments: list[str], log: Path, before: Callable[[int], 
     Args:
         ranks: how many.
         arguments: of the command line.
-        log: gets what the ranks print.
+        log: gets what the ranks print; a folder ``tmp`` beside it, what they take for temporary.
         before: what each rank does first, given its number; a function of a module.
     """
     job = Job(ranks, arguments, log, before)
@@ -88,6 +94,7 @@ def _launch(
     pipe: Connection, ranks: int, port: int, arguments: list[str], log: Path, before: Callable[[int], None] | None
 ) -> None:
     """A launcher: forks the ranks, and waits for them as long as they take."""
+    multiprocessing.set_start_method("fork", force=True)  # the default, as in processes that no server forks
     children = []
     for rank in range(ranks):
         child = os.fork()
@@ -106,9 +113,19 @@ def _rank(
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
+    temporary = log.with_name("tmp")
+    temporary.mkdir(exist_ok=True)
+    os.environ["TMPDIR"] = tempfile.tempdir = str(temporary)
     if before:
         before(rank)
     main(arguments)
+
+
+def _maps(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/maps").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 def _alive(pid: int) -> bool:

@@ -7,7 +7,8 @@ ZeRO stage. It must end with a ledger that launcher/verify.py finds
 as planned, equal to the undisturbed run's byte for byte, and with weights that differ from its by
 at most TOLERANCE of the way that training has moved them (sums in another order differ by rounding). The rest fall on
 runs, one a stage, that keep two ranks and their stage: their last checkpoints must equal the undisturbed ones bit for
-bit. After every kill all processes must be gone within GONE_WITHIN seconds, and every checkpoint be sound.
+bit. After every kill all processes must be gone within GONE_WITHIN seconds, every checkpoint be sound, and neither
+temporary files nor named shared memory be left.
 """
 
 from __future__ import annotations
@@ -71,6 +72,7 @@ class Driver:
         kinds: kills by kind.
         checked: how often a checkpoint was read after a round.
         unusable: what was wrong with those that were not sound.
+        left: files that processes left behind them.
     """
 
     def __init__(self, bench: Bench, seed: int) -> None:
@@ -79,6 +81,8 @@ class Driver:
         self.kinds: Counter[str] = Counter()
         self.checked = 0
         self.unusable: list[str] = []
+        self.left: list[Path] = []
+        self._shared: set[Path] = set()
         self._chance = random.Random(seed)
         self._log = bench.folder / "ranks.log"
 
@@ -112,6 +116,8 @@ class Driver:
         with forked(planned.ranks, arguments, self._log) as job:
             killed = bool(planned.kind) and self._kill(run, planned, begun, before, job)
             gone = job.gone(GONE_WITHIN if killed else ROUND_LIMIT)
+        temporary = self._log.with_name("tmp").rglob("*")
+        self.left += [path for path in [*self._shared, *temporary] if path.exists()]
         for folder in published(self.bench.run(run)):
             self.checked += 1
             try:
@@ -134,6 +140,7 @@ class Driver:
                 return False
             time.sleep(0.001)
         time.sleep(planned.delay * (60 if planned.kind == "start" else 1))
+        self._shared |= job.shared()
         alone = {"rank": self._chance.choice(job.ranks), "launcher": job.launcher}.get(planned.kind)
         targets = [pid for pid in job.alive() if alone in (None, pid)]
         for pid in targets:
@@ -190,6 +197,7 @@ def torture(bench: Bench, kills: int, seed: int) -> dict[str, Any]:
         last = share * STEPS_A_KILL
         assert bench.hashes(f"same{stage}", last) == bench.hashes(f"calm{stage}", last), f"ZeRO {stage}: weights differ"
     assert not driver.unusable, "; ".join(driver.unusable)
+    assert not driver.left, f"left behind: {', '.join(map(str, driver.left))}"
     difference = _difference(bench, steps)
     assert difference <= TOLERANCE, f"weights differ by {difference:.2%} of the way they moved"
     return {
@@ -197,6 +205,7 @@ def torture(bench: Bench, kills: int, seed: int) -> dict[str, Any]:
         "by_kind": dict(driver.kinds),
         "checkpoints_checked": driver.checked,
         "unusable_checkpoints": len(driver.unusable),
+        "files_left_behind": len(driver.left),
         "steps": steps,
         "bit_equal_at_stages": stages,
         "weights_differ_by": difference,
