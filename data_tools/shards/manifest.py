@@ -61,6 +61,11 @@ class SplitEntry:
     sources: dict[str, dict[str, int]]
     fairness: dict[str, Any]
 
+    @property
+    def content(self) -> str:
+        """What identifies its samples, in hex: the bytes of its shards, whatever is said of how they came to be."""
+        return hashlib.sha256(" ".join(shard.sha256 for shard in self.shards).encode()).hexdigest()
+
 
 @dataclasses.dataclass(frozen=True)
 class Manifest:

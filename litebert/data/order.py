@@ -1,4 +1,4 @@
-"""In which order an epoch reads its samples: a pure function of (fingerprint, seed, epoch).
+"""In which order an epoch reads its samples: a pure function of (content, seed, epoch).
 
 Blocks are permuted; the samples of each window of consecutive blocks are permuted among themselves. So an
 epoch is a permutation of all samples, any place of which is found without walking to it, and reading needs a
@@ -24,7 +24,7 @@ class Order:
 
     Args:
         block_samples: samples of each block, in the order of the manifest.
-        fingerprint: of the data.
+        content: what identifies the samples (``Split.content``).
         seed: of the run.
         epoch: which one.
         window_blocks: blocks whose samples are shuffled together.
@@ -33,13 +33,13 @@ class Order:
     def __init__(
         self,
         block_samples: npt.ArrayLike,
-        fingerprint: str,
+        content: str,
         seed: int,
         epoch: int,
         window_blocks: int = WINDOW_BLOCKS,
     ) -> None:
         sizes = np.asarray(block_samples, np.int64)
-        self._key = (fingerprint, seed, epoch)
+        self._key = (content, seed, epoch)
         self._begins = np.cumsum(sizes) - sizes
         self._sizes = sizes
         self._window_blocks = window_blocks

@@ -125,7 +125,7 @@ class Plan:
         self.mixture = Mixture([split.samples for split in splits], config.mixture, config.global_batch)
         self._last = None if epochs is None else epochs * splits[0].samples
         self._order = functools.lru_cache(maxsize=2 * len(splits))(
-            lambda folder, epoch: Order(splits[folder].block_samples, splits[folder].fingerprint, config.seed, epoch)
+            lambda folder, epoch: Order(splits[folder].block_samples, splits[folder].content, config.seed, epoch)
         )
 
     def order(self, folder: int, epoch: int) -> Order:

@@ -31,6 +31,7 @@ class Split:
         location: of the folder of shards, a path or a URL.
         remote: whether it is a URL.
         fingerprint: of the folder of shards.
+        content: of the samples alone; their order is drawn from it.
         tokenizer_fingerprint: of its tokenizer.
         vocab_size: number of ids.
         seq_length: tokens of a sample, at most.
@@ -62,6 +63,7 @@ class Split:
             raise ValueError(f"{self.location}: no split {name!r}; there are {', '.join(manifest.splits)}")
         entry = manifest.splits[name]
         self.fingerprint = manifest.fingerprint
+        self.content = entry.content
         self.tokenizer_fingerprint = manifest.tokenizer
         self._tokenizer_kind = manifest.tokenizer_kind
         self.vocab_size = manifest.vocab_size
