@@ -239,6 +239,37 @@ def test_the_mean_divergence_over_draws_is_the_dense_one() -> None:
     assert (drawn.best_M == expected_V.argmax()).all()
 
 
+@pytest.mark.parametrize("config", [c for c in UNBIASED if c.exponent != 1], ids=lambda c: f"{c.bits}_{c.exponent}")
+def test_weights_are_rounded_without_bias(config: CodecConfig) -> None:
+    """Each word's, in the mean over its draws, is p / (q N); rounded to the nearest it is not."""
+    head = head_of(sharpness=1.5)
+    hidden_MH = hidden_of(1).expand(DRAWN, -1)
+    logs_V = exact_logs(head, hidden_MH[:1], config.temperature)[0]
+    exact_V = (logs_V - (config.exponent * logs_V).log_softmax(-1)).exp() / config.draws
+    codec = codec_of(config, TEACHER)
+    drawn = codec.decode(codec.encode(head, hidden_MH, uniforms_of(DRAWN))).targets
+    assert isinstance(drawn, Sampled)
+    largest, deviations = drawn.weights_MN.max(), []
+    for word, exact in enumerate(exact_V):
+        weights_N = drawn.weights_MN[drawn.ids_MN == word].double()
+        standard_error = weights_N.std() / math.sqrt(len(weights_N)) + 1e-6 * largest  # fp32 rounds too
+        deviations.append(float((weights_N.mean() - exact).abs() / standard_error))
+    assert max(deviations) < 4.5
+    steps_V = exact_V / largest * (2**config.bits - 1)
+    assert (steps_V - steps_V.round()).abs().max() > 0.3, "there is something to round"
+
+
+def test_words_of_no_probability_are_never_drawn() -> None:
+    """Not by the least uniform of all, nor by the largest."""
+    bias_V = torch.zeros(60)
+    bias_V[[*range(20), *range(40, 60)]] = -200
+    head = TeacherHead(lambda hidden_MH: hidden_MH, torch.zeros(60, 24), bias_V)
+    codec = codec_of(CodecConfig("sampled", draws=10), TEACHER)
+    extremes_M2 = torch.tensor([0.0, 1 - 2**-24])[:, None].expand(2, 2)
+    ids_MN = codec.encode(head, hidden_of(2), extremes_M2)["ids"].long()
+    assert torch.equal(ids_MN, torch.tensor([[*range(20, 40, 2)], [*range(21, 41, 2)]]))
+
+
 def test_draws_of_one_weight_are_counts_as_even_as_can_be() -> None:
     """Of N draws a word of probability p gets N p, rounded up or down: less spread than independent draws have."""
     head, hidden_MH = head_of(), hidden_of(300)
