@@ -44,7 +44,7 @@ from litebert.data.plan import DataConfig
 from litebert.data.split import Split
 from litebert.distill.codecs import CodecConfig, TeacherHead, codec_of, keyed_uniforms
 from litebert.distill.soft_cross_entropy import soft_linear_cross_entropy
-from litebert.distill.targets import Dense, Targets, TopK
+from litebert.distill.targets import Dense, Distribution, Score, Targets, TopK
 from litebert.model import PretrainingModel, from_huggingface
 from litebert.model.cross_entropy import linear_cross_entropy
 from litebert.train.trained import load_trained
@@ -89,9 +89,7 @@ def answers(model: PretrainingModel, split: Split, positions: int, device: torch
 
 
 def dense_logs(targets: Dense, rows: slice) -> Tensor:
-    return Dense(targets.rows_MD.double(), targets.weight_VD.double(), targets.bias_V.double()).logs(
-        rows, 1.0, torch.float64
-    )
+    return (targets.rows_MD[rows].double() @ targets.weight_VD.double().t() + targets.bias_V.double()).log_softmax(-1)
 
 
 def decoded_logs(targets: Targets, rows: slice, vocab_size: int) -> Tensor | None:
@@ -105,6 +103,14 @@ def decoded_logs(targets: Targets, rows: slice, vocab_size: int) -> Tensor | Non
     return None
 
 
+def gradient(score: Score, student: Distribution) -> Tensor:
+    """Of the divergence, by the student's logits."""
+    errors_CV = student.probabilities_CV * score.mass
+    if score.ids_CN is None:
+        return errors_CV - score.expected
+    return errors_CV.scatter_add(1, score.ids_CN, -score.expected)
+
+
 def losses(targets: Targets, exact: Dense, student_V: Tensor) -> dict[str, float | None]:
     """What is lost of the exact distributions: divergence, and the gradient's error."""
     positions = len(exact.rows_MD)
@@ -113,13 +119,12 @@ def losses(targets: Targets, exact: Dense, student_V: Tensor) -> dict[str, float
     known = True
     for rows in (slice(begin, begin + ROWS) for begin in range(0, positions, ROWS)):
         teacher_CV = dense_logs(exact, rows)
-        student_CV = student_V.expand_as(teacher_CV)
-        dense_CV = student_CV.exp() - teacher_CV.exp()
-        errors_CV = targets.score(rows, student_CV, 1.0, True).errors_CV
-        assert errors_CV is not None
-        squared += float((errors_CV - dense_CV).square().sum())
+        student = Distribution.of(student_V.expand_as(teacher_CV))
+        dense_CV = student.probabilities_CV - teacher_CV.exp()
+        errors_CV = gradient(targets.score(rows, student, 1.0), student) - dense_CV
+        squared += float(errors_CV.square().sum())
         dense_squared += float(dense_CV.square().sum())
-        mean_V += (errors_CV - dense_CV).sum(0)
+        mean_V += errors_CV.sum(0)
         dense_mean_V += dense_CV.sum(0)
         if (logs_CV := decoded_logs(targets, rows, len(student_V))) is None:
             known = False
@@ -203,7 +208,7 @@ def main() -> int:
     hardware = torch.cuda.get_device_name() if device.type == "cuda" else processor()
     exact = head.dense(head.transform(hidden_MH))
     student_V = torch.from_numpy(split.unigram_log_probabilities).to(device)
-    divergence = exact.score(slice(None), student_V.expand(positions, -1), 1.0, False).kl / positions
+    divergence = exact.score(slice(None), Distribution.of(student_V.expand(positions, -1)), 1.0).kl / positions
     loss, right = linear_cross_entropy(exact.rows_MD, exact.weight_VD, exact.bias_V, labels_M)
     print(f"{hardware}, {torch.get_num_threads()} threads; {positions:,} positions, {config.vocab_size:,} words,")
     print(f"H = {config.hidden_size}, E = {config.embedding_size}; the teacher's loss {loss / positions:.3f} nats,")

@@ -53,8 +53,8 @@ class CodecConfig:
         bits: of a kept number, 16 or 8.
         k: words that topk keeps.
         draws: words that sampled draws.
-        exponent: sampled draws words as likely as this power of their probability. At 1, the best by far where
-            bytes count, all draws weigh the same, and no weights are kept.
+        exponent: sampled draws words as likely as this power of their probability. At 1 all draws weigh the same, and
+            no weights are kept: half the bytes, and as small an error as at 0.8 (benchmarks/soft_targets.py).
         temperature: by which logits are divided in topk and sampled; their targets hold at no other.
     """
 
@@ -167,10 +167,10 @@ class Codec(ABC):
     @abstractmethod
     def _encode(self, head: TeacherHead, hidden_CH: Tensor, uniforms_C2: Tensor | None) -> dict[str, Tensor]: ...
 
-    def _logs(self, head: TeacherHead, hidden_CH: Tensor) -> Tensor:
-        """The teacher's log-probabilities [C, V] at the temperature, of at least fp32."""
+    def _distribution(self, head: TeacherHead, hidden_CH: Tensor) -> targets.Distribution:
+        """The teacher's, at the temperature."""
         exact = torch.promote_types(hidden_CH.dtype, torch.float32)
-        return head.dense(head.transform(hidden_CH)).logs(slice(None), self.config.temperature, exact)
+        return head.dense(head.transform(hidden_CH)).distribution(slice(None), self.config.temperature, exact)
 
     def _id(self) -> torch.dtype:
         return torch.uint16 if self.vocab_size <= 2**16 else torch.int32
@@ -231,10 +231,10 @@ class TopKCodec(Codec):
         return ids | {"logs": Column(torch.uint8, (k + 1,)), "scale": Column(torch.float16)}
 
     def _encode(self, head: TeacherHead, hidden_CH: Tensor, uniforms_C2: Tensor | None) -> dict[str, Tensor]:
-        logs_CV = self._logs(head, hidden_CH)
-        kept_CK, ids_CK = logs_CV.topk(self.config.k)
-        others_C1 = logs_CV.scatter_(1, ids_CK, -math.inf).logsumexp(-1, keepdim=True)
-        logs_CK1 = torch.cat([kept_CK, others_C1], 1)
+        teacher = self._distribution(head, hidden_CH)
+        kept_CK, ids_CK = teacher.logits_CV.topk(self.config.k)
+        others_C1 = teacher.logits_CV.scatter_(1, ids_CK, -math.inf).logsumexp(-1, keepdim=True)
+        logs_CK1 = torch.cat([kept_CK, others_C1], 1) - teacher.normaliser_C1
         ids = {"ids": ids_CK.to(self._id())}
         if self.config.bits == 16:
             return ids | {"logs": logs_CK1.half()}
@@ -282,19 +282,20 @@ class SampledCodec(Codec):
 
     def _encode(self, head: TeacherHead, hidden_CH: Tensor, uniforms_C2: Tensor | None) -> dict[str, Tensor]:
         assert uniforms_C2 is not None, "draws need uniforms, keyed by what they are for"
-        logs_CV = self._logs(head, hidden_CH)
-        proposal_CV = (logs_CV * self.config.exponent).log_softmax(-1) if self._weighted else logs_CV
-        ids_CN = _systematic(proposal_CV, uniforms_C2[:, 0], self.config.draws)
+        teacher = self._distribution(head, hidden_CH)
+        entropy_C1 = teacher.normaliser_C1 - (teacher.probabilities_CV * teacher.logits_CV).sum(-1, keepdim=True)
+        proposal = targets.Distribution.of(teacher.logits_CV * self.config.exponent) if self._weighted else teacher
+        ids_CN = _systematic(proposal.probabilities_CV, uniforms_C2[:, 0], self.config.draws)
         columns = {
             "ids": ids_CN.to(self._id()),
-            "best": logs_CV.argmax(-1).to(self._id()),
-            "entropy": -(logs_CV.exp() * logs_CV).sum(-1).float(),
+            "best": teacher.best_C1[:, 0].to(self._id()),
+            "entropy": entropy_C1[:, 0].float(),
         }
         if self._weighted:
-            weights_CN = (logs_CV.gather(1, ids_CN) - proposal_CV.gather(1, ids_CN)).exp_() / self.config.draws
+            weights_CN = (teacher.logs(ids_CN) - proposal.logs(ids_CN)).exp_() / self.config.draws
             largest_C1 = weights_CN.amax(1, keepdim=True)
             # Of a draw alone, each of these is uniform: that is all that a mean of single roundings asks for.
-            steps_N = torch.arange(self.config.draws, device=logs_CV.device) * _GOLDEN
+            steps_N = torch.arange(self.config.draws, device=ids_CN.device) * _GOLDEN
             chances_CN = (uniforms_C2[:, 1:].double() + steps_N).frac_()
             kept_CN = (weights_CN / largest_C1 * self._levels + chances_CN).floor_().clamp_(max=self._levels)
             columns |= {"weights": kept_CN.to(self.columns["weights"].dtype), "scale": largest_C1[:, 0].float()}
@@ -353,11 +354,11 @@ def _scale(peak: Tensor, levels: int) -> Tensor:
     return (peak / levels).half().clamp_(min=2.0**-24).float()
 
 
-def _systematic(logs_CV: Tensor, uniforms_C: Tensor, draws: int) -> Tensor:
+def _systematic(probabilities_CV: Tensor, uniforms_C: Tensor, draws: int) -> Tensor:
     """Ids [C, draws], the words at evenly spaced points along the cumulated probabilities.
 
     Probabilities are rounded down to multiples of 2^-40.
     """
-    cumulated_CV = (logs_CV.exp() / _UNIT).long().cumsum_(-1)
-    points_CN = (uniforms_C.double()[:, None] + torch.arange(draws, device=logs_CV.device)) / draws
+    cumulated_CV = (probabilities_CV / _UNIT).long().cumsum_(-1)
+    points_CN = (uniforms_C.double()[:, None] + torch.arange(draws, device=uniforms_C.device)) / draws
     return torch.searchsorted(cumulated_CV, (points_CN * cumulated_CV[:, -1:]).long(), right=True)

@@ -1,7 +1,7 @@
 """What a teacher says of masked words, whole or in part, and how far a student is from it.
 
-Each kind of targets gives the divergence KL(teacher || student) of some rows, both at one temperature, and its
-gradient by what enters the student's softmax. Log-probabilities are natural.
+Each kind of targets gives the divergence KL(teacher || student) of some rows, both at one temperature, and what its
+gradient is made of. Logarithms are natural.
 
 Shape suffixes: M = rows, C = rows of a chunk, D = width of the teacher's decoder, V = vocabulary, K = words kept,
 N = words drawn.
@@ -19,25 +19,59 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
+class Distribution(NamedTuple):
+    """A chunk's distributions over the words, in as few passes over C x V numbers as will do.
+
+    Attributes:
+        logits_CV, probabilities_CV: of at least fp32.
+        normaliser_C1: what logits exceed log-probabilities by.
+        best_C1: int64, the likeliest words, the first of equals.
+    """
+
+    logits_CV: Tensor
+    probabilities_CV: Tensor
+    normaliser_C1: Tensor
+    best_C1: Tensor
+
+    @classmethod
+    def of(cls, logits_CV: Tensor) -> Distribution:
+        """The softmax of logits."""
+        probabilities_CV = logits_CV.softmax(-1)
+        best_C1 = logits_CV.argmax(-1, keepdim=True)
+        # The likeliest word's probability is at least 1 / V: its logarithm is as good as a sum of exponentials.
+        normaliser_C1 = logits_CV.gather(1, best_C1) - probabilities_CV.gather(1, best_C1).log()
+        return cls(logits_CV, probabilities_CV, normaliser_C1, best_C1)
+
+    def logs(self, ids_CK: Tensor) -> Tensor:
+        """Log-probabilities [C, K] of some words."""
+        return self.logits_CV.gather(1, ids_CK) - self.normaliser_C1
+
+
 class Score(NamedTuple):
     """How far a student is from the teacher on the rows of a chunk.
 
+    The gradient of kl by what enters the student's softmax is mass times the student's probabilities, less expected.
+
     Attributes:
         kl: 0-d, summed over rows, nats.
-        best_C: int64, the teacher's likeliest words.
-        errors_CV: the gradient of kl by the student's logits over the temperature, or None where none was asked for.
+        best_C1: int64, the teacher's likeliest words.
+        expected: [C, V]; or [C, N], of the words in ids_CN, repetitions added up.
+        ids_CN: int64, or None where expected is of every word.
+        mass: of expected, [C, 1], where it is not 1.
     """
 
     kl: Tensor
-    best_C: Tensor
-    errors_CV: Tensor | None
+    best_C1: Tensor
+    expected: Tensor
+    ids_CN: Tensor | None = None
+    mass: Tensor | float = 1.0
 
 
 class Targets(Protocol):
     """A teacher's distributions over the vocabulary, one a row."""
 
-    def score(self, rows: slice, logs_CV: Tensor, temperature: float, with_gradient: bool) -> Score:
-        """The student's log-probabilities ``logs_CV``, at the temperature, beside these rows of the teacher.
+    def score(self, rows: slice, student: Distribution, temperature: float) -> Score:
+        """The student, at the temperature, beside these rows of the teacher.
 
         ValueError where the targets were made at another temperature.
         """
@@ -57,13 +91,13 @@ class Dense:
     weight_VD: Tensor
     bias_V: Tensor
 
-    def logs(self, rows: slice, temperature: float, dtype: torch.dtype) -> Tensor:
-        """Log-probabilities [C, V] of some rows."""
+    def distribution(self, rows: slice, temperature: float, dtype: torch.dtype) -> Distribution:
+        """Of some rows, at a temperature."""
         logits_CV = F.linear(self.rows_MD[rows], self.weight_VD, self.bias_V).to(dtype)
-        return logits_CV.div_(temperature).log_softmax(-1)
+        return Distribution.of(logits_CV if temperature == 1 else logits_CV.div_(temperature))
 
-    def score(self, rows: slice, logs_CV: Tensor, temperature: float, with_gradient: bool) -> Score:
-        return _whole(self.logs(rows, temperature, logs_CV.dtype), logs_CV, with_gradient)
+    def score(self, rows: slice, student: Distribution, temperature: float) -> Score:
+        return _whole(self.distribution(rows, temperature, student.logits_CV.dtype), student)
 
 
 @dataclass(frozen=True)
@@ -72,9 +106,10 @@ class Mean:
 
     teachers: tuple[Dense, ...]
 
-    def score(self, rows: slice, logs_CV: Tensor, temperature: float, with_gradient: bool) -> Score:
-        each = (teacher.logs(rows, temperature, logs_CV.dtype) for teacher in self.teachers)
-        return _whole(reduce(torch.logaddexp, each) - math.log(len(self.teachers)), logs_CV, with_gradient)
+    def score(self, rows: slice, student: Distribution, temperature: float) -> Score:
+        each = [teacher.distribution(rows, temperature, student.logits_CV.dtype) for teacher in self.teachers]
+        logs_CV = reduce(torch.logaddexp, (one.logits_CV - one.normaliser_C1 for one in each)) - math.log(len(each))
+        return _whole(Distribution.of(logs_CV), student)
 
 
 @dataclass(frozen=True)
@@ -94,20 +129,17 @@ class TopK:
     logs_MK1: Tensor
     temperature: float
 
-    def score(self, rows: slice, logs_CV: Tensor, temperature: float, with_gradient: bool) -> Score:
+    def score(self, rows: slice, student: Distribution, temperature: float) -> Score:
         _same(self.temperature, temperature)
-        ids_CK, teacher_CK1 = self.ids_MK[rows], self.logs_MK1[rows].to(logs_CV.dtype)
-        others_C1 = logs_CV.scatter(1, ids_CK, -math.inf).logsumexp(-1, keepdim=True)
-        student_CK1 = torch.cat([logs_CV.gather(1, ids_CK), others_C1], 1)
-        teacher_probabilities_CK1 = teacher_CK1.exp()
-        kl = (teacher_probabilities_CK1 * (teacher_CK1 - student_CK1)).sum()
-        errors_CV = None
-        if with_gradient:
-            # What the teacher gives to the others, spread as the student spreads it.
-            expected_CV = (logs_CV + (teacher_CK1[:, -1:] - others_C1)).exp_()
-            errors_CV = logs_CV.exp().sub_(expected_CV)
-            errors_CV.scatter_(1, ids_CK, student_CK1[:, :-1].exp() - teacher_probabilities_CK1[:, :-1])
-        return Score(kl, ids_CK[:, 0], errors_CV)
+        ids_CK, teacher_CK1 = self.ids_MK[rows], self.logs_MK1[rows].to(student.logits_CV.dtype)
+        rest_CV = student.logits_CV.scatter(1, ids_CK, -math.inf)
+        rest_C1 = rest_CV.logsumexp(-1, keepdim=True)
+        student_CK1 = torch.cat([student.logs(ids_CK), rest_C1 - student.normaliser_C1], 1)
+        probabilities_CK1 = teacher_CK1.exp()
+        kl = (probabilities_CK1 * (teacher_CK1 - student_CK1)).sum()
+        # What the teacher gives to the others, spread as the student spreads it.
+        expected_CV = rest_CV.add_(teacher_CK1[:, -1:] - rest_C1).exp_()
+        return Score(kl, ids_CK[:, :1], expected_CV.scatter_(1, ids_CK, probabilities_CK1[:, :-1]))
 
 
 @dataclass(frozen=True)
@@ -131,24 +163,20 @@ class Sampled:
     best_M: Tensor
     temperature: float
 
-    def score(self, rows: slice, logs_CV: Tensor, temperature: float, with_gradient: bool) -> Score:
+    def score(self, rows: slice, student: Distribution, temperature: float) -> Score:
         _same(self.temperature, temperature)
-        ids_CN, weights_CN = self.ids_MN[rows], self.weights_MN[rows].to(logs_CV.dtype)
-        kl = -(weights_CN * logs_CV.gather(1, ids_CN)).sum() - self.entropy_M[rows].to(logs_CV.dtype).sum()
-        errors_CV = None
-        if with_gradient:
-            # The weights sum to one only in the mean, unless words are drawn as likely as they are.
-            errors_CV = logs_CV.exp().mul_(weights_CN.sum(1, keepdim=True))
-            errors_CV.scatter_add_(1, ids_CN, -weights_CN)
-        return Score(kl, self.best_M[rows], errors_CV)
+        dtype = student.logits_CV.dtype
+        ids_CN, weights_CN = self.ids_MN[rows], self.weights_MN[rows].to(dtype)
+        kl = -(weights_CN * student.logs(ids_CN)).sum() - self.entropy_M[rows].to(dtype).sum()
+        # The weights sum to one only in the mean, unless words are drawn as likely as they are.
+        return Score(kl, self.best_M[rows, None], weights_CN, ids_CN, weights_CN.sum(1, keepdim=True))
 
 
-def _whole(teacher_CV: Tensor, student_CV: Tensor, with_gradient: bool) -> Score:
-    """Of log-probabilities of every word. The teacher's are overwritten."""
-    best_C = teacher_CV.argmax(-1)
-    probabilities_CV = teacher_CV.exp()
-    kl = teacher_CV.sub_(student_CV).mul_(probabilities_CV).sum()
-    return Score(kl, best_C, student_CV.exp().sub_(probabilities_CV) if with_gradient else None)
+def _whole(teacher: Distribution, student: Distribution) -> Score:
+    """Of every word's probability. The teacher's logits are overwritten."""
+    gaps_CV = teacher.logits_CV.sub_(student.logits_CV).mul_(teacher.probabilities_CV)
+    kl_C1 = gaps_CV.sum(-1, keepdim=True) + (student.normaliser_C1 - teacher.normaliser_C1)
+    return Score(kl_C1.sum(), teacher.best_C1, teacher.probabilities_CV)
 
 
 def _same(own: float, asked: float) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from litebert.distill.codecs import CodecConfig, TeacherHead, codec_of, keyed_uniforms
 from litebert.distill.soft_cross_entropy import soft_linear_cross_entropy
-from litebert.distill.targets import Sampled, TopK
+from litebert.distill.targets import Distribution, Sampled, TopK
 from litebert.model import PretrainingModel
 from litebert.model.cross_entropy import CHUNK
 from litebert.model.encoder import ModelConfig
@@ -348,7 +348,8 @@ def test_a_teacher_in_bf16_is_kept_and_comes_back_in_bf16() -> None:
     for config in CONFIGS:
         codec = codec_of(config, TEACHER)
         decoded = codec.decode(codec.encode(model_half, hidden_MH.bfloat16(), uniforms_of(12)), model_half)
-        assert torch.isfinite(decoded.targets.score(slice(None), exact_logs(head, hidden_MH).float(), 1.0, True).kl)
+        student = Distribution.of(exact_logs(head, hidden_MH).float())
+        assert torch.isfinite(decoded.targets.score(slice(None), student, 1.0).kl)
 
 
 def test_what_is_wrong_with_a_config_is_said_at_once() -> None:
