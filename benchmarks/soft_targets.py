@@ -150,11 +150,15 @@ def seconds(work: Callable[[], Any], device: torch.device) -> float:
 
 
 def speeds(
-    head: TeacherHead, hidden_MH: Tensor, labels_M: Tensor, model: PretrainingModel, repeats: int
+    head: TeacherHead,
+    hidden_MH: Tensor,
+    labels_M: Tensor,
+    uniforms_M2: Tensor,
+    model: PretrainingModel,
+    repeats: int,
 ) -> dict[str, dict[str, float]]:
     """Milliseconds per thousand positions."""
     device, positions = hidden_MH.device, len(hidden_MH)
-    uniforms_M2 = keyed_uniforms(0, np.arange(positions, dtype=np.uint64), 0, np.zeros(positions, int)).to(device)
     rows_ME = torch.randn(positions, model.config.embedding_size, device=device, requires_grad=True)
     weight_VE = head.weight_VE.detach().clone().requires_grad_()
     bias_V = head.bias_V.detach().clone().requires_grad_()
@@ -182,6 +186,42 @@ def speeds(
     }
 
 
+def compare(
+    model: PretrainingModel, split: Split, positions: int, repeats: int, device: torch.device
+) -> dict[str, Any]:
+    """Every codec on the same positions: prints the table, and returns its figures."""
+    config, head = model.config, TeacherHead.of(model)
+    hidden_MH, labels_M = answers(model, split, positions, device)
+    positions = len(labels_M)
+    uniforms_M2 = keyed_uniforms(0, np.arange(positions, dtype=np.uint64), 0, np.zeros(positions, int)).to(device)
+    exact = head.dense(head.transform(hidden_MH))
+    student_V = torch.from_numpy(split.unigram_log_probabilities).to(device)
+    loss, right = (
+        each / positions for each in linear_cross_entropy(exact.rows_MD, head.weight_VE, head.bias_V, labels_M)
+    )
+    print(
+        f"{positions:,} positions, {config.vocab_size:,} words, H = {config.hidden_size}, E = {config.embedding_size}"
+    )
+    print(f"the teacher's loss {loss:.3f} nats, its accuracy {right:.1%}")
+    took = speeds(head, hidden_MH, labels_M, uniforms_M2, model, repeats)
+    rows: dict[str, dict[str, Any]] = {}
+    print(f"{'':22} {'bytes':>6} {'KL':>9} {'gradient':>9} {'its mean':>9} {'encode':>8} {'decode':>8} {'losses':>8}")
+    for name, codec_config in CODECS.items():
+        codec = codec_of(codec_config, config)
+        targets = codec.decode(codec.encode(head, hidden_MH, uniforms_M2), head).targets
+        row = {"bytes": codec.bytes_per_position, **losses(targets, exact, student_V), **took[name]}
+        kl = "-" if row["kl"] is None else f"{row['kl']:.2g}"
+        print(
+            f"{name:22} {row['bytes']:6} {kl:>9} {row['gradient_error']:9.2g} {row['mean_gradient_error']:9.2g} "
+            f"{row['encode']:8.2f} {row['decode']:8.3f} {row['losses']:8.2f}",
+            flush=True,
+        )
+        rows[name] = row
+    print(f"{'hard labels':22} {took['hard labels']['losses']:62.2f}")
+    teacher = {"vocab_size": config.vocab_size, "hidden_size": config.hidden_size, "loss": float(loss)}
+    return {"codecs": rows, "hard_labels": took["hard labels"], "positions": positions, "teacher": teacher}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--teacher", type=Path, required=True, help="a run, or a Hugging Face folder")
@@ -201,38 +241,11 @@ def main() -> int:
     except (ValueError, OSError) as error:
         print(f"soft_targets: {error}", file=sys.stderr)
         return 2
-    hidden_MH, labels_M = answers(model, split, options.positions, device)
-    model.requires_grad_(False)
-    head = TeacherHead.of(model)
-    positions, config = len(labels_M), model.config
     hardware = torch.cuda.get_device_name() if device.type == "cuda" else processor()
-    exact = head.dense(head.transform(hidden_MH))
-    student_V = torch.from_numpy(split.unigram_log_probabilities).to(device)
-    divergence = exact.score(slice(None), Distribution.of(student_V.expand(positions, -1)), 1.0).kl / positions
-    loss, right = linear_cross_entropy(exact.rows_MD, exact.weight_VD, exact.bias_V, labels_M)
-    print(f"{hardware}, {torch.get_num_threads()} threads; {positions:,} positions, {config.vocab_size:,} words,")
-    print(f"H = {config.hidden_size}, E = {config.embedding_size}; the teacher's loss {loss / positions:.3f} nats,")
-    print(f"accuracy {right / positions:.1%}, KL from the unigram {divergence:.3f}")
-    uniforms_M2 = keyed_uniforms(0, np.arange(positions, dtype=np.uint64), 0, np.zeros(positions, int)).to(device)
-    took = speeds(head, hidden_MH, labels_M, model, options.repeats)
-    rows: dict[str, dict[str, float | None]] = {}
-    print(f"{'':22} {'bytes':>6} {'KL':>9} {'gradient':>9} {'its mean':>9} {'encode':>8} {'decode':>8} {'losses':>8}")
-    for name, codec_config in CODECS.items():
-        codec = codec_of(codec_config, config)
-        targets = codec.decode(codec.encode(head, hidden_MH, uniforms_M2), head).targets
-        rows[name] = {"bytes": codec.bytes_per_position, **losses(targets, exact, student_V), **took[name]}
-        figures = rows[name]
-        kl = "-" if figures["kl"] is None else f"{figures['kl']:.2g}"
-        print(
-            f"{name:22} {figures['bytes']:6} {kl:>9} {figures['gradient_error']:9.2g} "
-            f"{figures['mean_gradient_error']:9.2g} {figures['encode']:8.2f} {figures['decode']:8.3f} "
-            f"{figures['losses']:8.2f}"
-        )
-    print(f"{'hard labels':22} {took['hard labels']['losses']:62.2f}")
+    print(f"{hardware}, {torch.get_num_threads()} threads")
+    figures = compare(model.requires_grad_(False), split, options.positions, options.repeats, device)
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
-    report = {"codecs": rows, "hard_labels": took["hard labels"], "positions": positions, "hardware": hardware}
-    teacher = {"vocab_size": config.vocab_size, "hidden_size": config.hidden_size, "loss": float(loss) / positions}
-    print(json.dumps({**report, "teacher": teacher, "torch": torch.__version__, "commit": commit}))
+    print(json.dumps({**figures, "hardware": hardware, "torch": torch.__version__, "commit": commit}))
     return 0
 
 

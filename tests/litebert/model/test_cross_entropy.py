@@ -26,7 +26,8 @@ def inputs(rows: int, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor, Tenso
     ("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5), (torch.bfloat16, 5e-2)]
 )
 def test_values_and_gradients_are_those_of_whole_logits(chunk: int, dtype: torch.dtype, tolerance: float) -> None:
-    *ours, labels_M = inputs(20, dtype)
+    rows_ME, weight_VE, bias_V, labels_M = inputs(20, dtype)
+    ours = rows_ME, weight_VE, bias_V
     exact = [x.detach().double().requires_grad_() for x in ours]
     loss, right = linear_cross_entropy(*ours, labels_M, chunk=chunk)
     logits_MV = F.linear(*exact)
