@@ -7,6 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import torch
+
+from litebert.model import ModelConfig, PretrainingModel, save_huggingface
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -43,3 +47,28 @@ def test_the_training_step_benchmark_runs_on_little_text(corpus, tmp_path):
     assert math.isclose(figures["ratio_vs_hf"]["albert-tiny"], speeds["ours"] / speeds["hf_eager"], abs_tol=0.02)
     assert 0 < shape["filled"] <= 1 and 0 < shape["share_of_matrix_rate"] < 1
     assert math.isclose(sum(shape["profile"].values()), 1, abs_tol=0.01)
+
+
+def test_the_soft_targets_benchmark_tells_exact_codecs_from_others(shards, tmp_path):
+    torch.manual_seed(0)
+    teacher = PretrainingModel(
+        ModelConfig(300, hidden_size=32, embedding_size=16, num_layers=2, num_heads=2, intermediate_size=64)
+    )
+    save_huggingface(teacher, tmp_path / "teacher", pad_id=0, cls_id=2, sep_id=3)
+    command = [sys.executable, "benchmarks/soft_targets.py", "--teacher", str(tmp_path / "teacher")]
+    command += ["--shards", str(shards), "--positions", "200", "--repeats", "1"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout.splitlines()[-1])
+    codecs = figures["codecs"]
+    assert (codecs["hidden"]["bytes"], codecs["head"]["bytes"], codecs["head, 8 bits"]["bytes"]) == (64, 32, 18)
+    assert 0 < codecs["head"]["kl"] < codecs["head, 8 bits"]["kl"] < codecs["topk 16"]["kl"]
+    assert codecs["sampled 64"]["kl"] is None
+    # Over many positions the errors of unbiased draws cancel, those of the likeliest words alone do not.
+    share = {name: row["mean_gradient_error"] / row["gradient_error"] for name, row in codecs.items()}
+    assert share["sampled 64"] < share["topk 64"]
+
+    command[command.index("--shards") + 1] = str(tmp_path)
+    refused = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert refused.returncode == 2 and "manifest.json" in refused.stderr

@@ -1,4 +1,4 @@
-"""Cross-entropy over a vocabulary, a few rows at a time: the logits of all rows never exist together.
+"""Losses over a vocabulary, a few rows at a time: the logits of all rows never exist together.
 
 The gradients of a row's loss are known as soon as its logits are, so the forward takes them there and then, and the
 backward only scales them (Wijmans et al. 2025, "Cut Your Losses in Large-Vocabulary Language Models"; Hsu et al. 2024,
@@ -9,7 +9,8 @@ Shape suffixes: M = rows, C = rows of a chunk, E = width, V = vocabulary.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +22,35 @@ from torch.autograd.function import once_differentiable
 CHUNK = 2**23
 
 
+class Judged(NamedTuple):
+    """What a criterion says of a chunk's logits.
+
+    Attributes:
+        totals: 0-d each, summed over the rows; the first is the loss.
+        errors_CV: the loss's gradient by the logits, or None where none was asked for.
+    """
+
+    totals: tuple[Tensor, ...]
+    errors_CV: Tensor | None
+
+
+# Judges the logits [C, V], of fp32 or more, of a slice of the rows; says errors only if told to. It may overwrite them.
+Criterion = Callable[[Tensor, slice, bool], Judged]
+
+
 @torch.compiler.disable  # every step has another number of rows: traced, each number of chunks would be compiled anew
+def linear_criterion(
+    rows_ME: Tensor, weight_VE: Tensor, bias_V: Tensor, criterion: Criterion, chunk: int = CHUNK
+) -> tuple[Tensor, ...]:
+    """A criterion's totals over the logits ``linear(rows, weight, bias)``; the first of them has a gradient.
+
+    Args:
+        chunk: how many logits exist at a time.
+    """
+    with_gradient = torch.is_grad_enabled() and any(x.requires_grad for x in (rows_ME, weight_VE, bias_V))
+    return _LinearCriterion.apply(rows_ME, weight_VE, bias_V, criterion, chunk, with_gradient)
+
+
 def linear_cross_entropy(
     rows_ME: Tensor, weight_VE: Tensor, bias_V: Tensor, labels_M: Tensor, chunk: int = CHUNK
 ) -> tuple[Tensor, Tensor]:
@@ -35,44 +64,56 @@ def linear_cross_entropy(
         the loss in nats, 0-d, of at least fp32 whatever the logits are; and 0-d int64: of how many rows the right
         word has the highest logit, or is the first of those that have.
     """
-    with_gradient = torch.is_grad_enabled() and any(x.requires_grad for x in (rows_ME, weight_VE, bias_V))
-    loss, right = _LinearCrossEntropy.apply(rows_ME, weight_VE, bias_V, labels_M, chunk, with_gradient)
+
+    def criterion(logits_CV: Tensor, rows: slice, with_gradient: bool) -> Judged:
+        labels_C1 = labels_M[rows, None]
+        logs_CV = logits_CV.log_softmax(-1)
+        right = (logs_CV.argmax(-1, keepdim=True) == labels_C1).sum()
+        loss = -logs_CV.gather(1, labels_C1).sum()
+        if not with_gradient:
+            return Judged((loss, right), None)
+        return Judged((loss, right), logs_CV.exp_().scatter_add_(1, labels_C1, logs_CV.new_full(labels_C1.shape, -1)))
+
+    loss, right = linear_criterion(rows_ME, weight_VE, bias_V, criterion, chunk)
     return loss, right
 
 
-class _LinearCrossEntropy(torch.autograd.Function):
+class _LinearCriterion(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, rows_ME: Tensor, weight_VE: Tensor, bias_V: Tensor, labels_M: Tensor, chunk: int, with_gradient: bool
-    ) -> tuple[Tensor, Tensor]:
+        ctx: Any,
+        rows_ME: Tensor,
+        weight_VE: Tensor,
+        bias_V: Tensor,
+        criterion: Criterion,
+        chunk: int,
+        with_gradient: bool,
+    ) -> tuple[Tensor, ...]:
         # Sums of thousands of terms: in bf16 the small ones would be lost.
         exact = torch.promote_types(rows_ME.dtype, torch.float32)
-        loss = rows_ME.new_zeros((), dtype=exact)
-        right = labels_M.new_zeros(())
         gradients = []
         if with_gradient:
             of_rows_ME = torch.empty_like(rows_ME)
             of_weight_VE, of_bias_V = (torch.zeros_like(x, dtype=exact) for x in (weight_VE, bias_V))
             gradients = [of_rows_ME, of_weight_VE, of_bias_V]
         size = max(1, chunk // len(weight_VE))
-        for begin in range(0, len(rows_ME), size):
-            rows_CE, labels_C1 = rows_ME[begin : begin + size], labels_M[begin : begin + size, None]
-            logs_CV = F.linear(rows_CE, weight_VE, bias_V).to(exact).log_softmax(-1)
-            right += (logs_CV.argmax(-1, keepdim=True) == labels_C1).sum()
-            loss -= logs_CV.gather(1, labels_C1).sum()
-            if with_gradient:
-                errors_CV = logs_CV.exp_().scatter_add_(1, labels_C1, logs_CV.new_full(labels_C1.shape, -1))
+        sums: tuple[Tensor, ...] = ()
+        for begin in range(0, max(1, len(rows_ME)), size):  # no rows are one chunk of none
+            rows = slice(begin, begin + size)
+            totals, errors_CV = criterion(F.linear(rows_ME[rows], weight_VE, bias_V).to(exact), rows, with_gradient)
+            sums = tuple(map(torch.add, sums, totals)) if sums else totals
+            if errors_CV is not None:
                 of_bias_V += errors_CV.sum(0)
                 errors_CV = errors_CV.to(rows_ME.dtype)
-                torch.mm(errors_CV, weight_VE, out=of_rows_ME[begin : begin + size])
-                of_weight_VE += errors_CV.t() @ rows_CE
+                torch.mm(errors_CV, weight_VE, out=of_rows_ME[rows])
+                of_weight_VE += errors_CV.t() @ rows_ME[rows]
         ctx.save_for_backward(*gradients)
-        ctx.mark_non_differentiable(right)
-        return loss, right
+        ctx.mark_non_differentiable(*sums[1:])
+        return sums
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, scale: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, scale: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         of_rows_ME, of_weight_VE, of_bias_V = ctx.saved_tensors
         dtype = of_rows_ME.dtype
         return (

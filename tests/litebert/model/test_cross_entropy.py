@@ -4,10 +4,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from litebert.model import PRESETS, Packing, PretrainingModel
 from litebert.model.cross_entropy import linear_cross_entropy
+from tests.allocations import Allocations
 
 VOCAB = 50
 
@@ -26,7 +26,8 @@ def inputs(rows: int, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor, Tenso
     ("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5), (torch.bfloat16, 5e-2)]
 )
 def test_values_and_gradients_are_those_of_whole_logits(chunk: int, dtype: torch.dtype, tolerance: float) -> None:
-    *ours, labels_M = inputs(20, dtype)
+    rows_ME, weight_VE, bias_V, labels_M = inputs(20, dtype)
+    ours = rows_ME, weight_VE, bias_V
     exact = [x.detach().double().requires_grad_() for x in ours]
     loss, right = linear_cross_entropy(*ours, labels_M, chunk=chunk)
     logits_MV = F.linear(*exact)
@@ -61,20 +62,6 @@ def test_no_rows_are_a_loss_of_nothing() -> None:
     loss, right = linear_cross_entropy(rows_ME, weight_VE, bias_V, labels_M)
     loss.backward()
     assert (loss, right) == (0, 0) and weight_VE.grad is not None and not weight_VE.grad.any()
-
-
-class Allocations(TorchDispatchMode):
-    """The shapes of all tensors that operations give, forward and backward."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.shapes: set[torch.Size] = set()
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        result = func(*args, **(kwargs or {}))
-        tensors = result if isinstance(result, (tuple, list)) else [result]
-        self.shapes |= {tensor.shape for tensor in tensors if isinstance(tensor, Tensor)}
-        return result
 
 
 def test_a_large_micro_batch_has_no_logits_of_all_its_tokens() -> None:
