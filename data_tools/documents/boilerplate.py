@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 _LONGEST = 100
 _RUN = 3  # menu entries that stand together, at least, to be a menu
@@ -37,6 +38,8 @@ _BEGUN = re.compile(
 _BEGINNINGS = frozenset(
     " \t\u3000>·•↑CcPpHhBbNnSs©(【（责本分转轉收推上下返回点查阅展显请长扫微立马免再客好支来欢敬关订地您你现当所位首主"
 )
+# In a text without such a line there is none to look for; led by the line end, which the search leaps to.
+_ANY_BEGUN = re.compile(rf"\n(?=[{''.join(_BEGINNINGS)}])(?i:{_BEGUN.pattern})(?=\n)", re.VERBOSE)
 _HELD = re.compile(
     r"""(?:
       [^。！？，]{0,20}
@@ -117,14 +120,31 @@ _MENU_SIGNS = (("页", "首页"), ("录", "登录"), ("链", "友情链接"))
 
 def drop_furniture(text: str) -> str:
     """The text without the lines that belong to its page; a text without any comes back as it is."""
-    lines = text.split("\n")
-    begun, held = _BEGUN.fullmatch, _HELD.fullmatch
-    kept = [line for line in lines if len(line) > _LONGEST or line[:1] not in _BEGINNINGS or not begun(line)]
+    steps: list[Callable[[list[str]], list[str]]] = []
+    if _ANY_BEGUN.search(f"\n{text}\n"):
+        steps.append(_without_begun)
     if any(sign in text for sign in _HELD_SIGNS):
-        kept = [line for line in kept if len(line) > _LONGEST or not (_HELD_SIGN.search(line) and held(line))]
+        steps.append(_without_held)
     if any(sign in text and word in text for sign, word in _MENU_SIGNS):
-        kept = _without_menus(kept)
+        steps.append(_without_menus)
+    if not steps:
+        return text
+    lines = kept = text.split("\n")
+    for step in steps:
+        kept = step(kept)
     return text if len(kept) == len(lines) else "\n".join(kept)
+
+
+def _without_begun(lines: list[str]) -> list[str]:
+    """The lines that do not begin as one of the page's does."""
+    begun = _BEGUN.fullmatch
+    return [line for line in lines if len(line) > _LONGEST or line[:1] not in _BEGINNINGS or not begun(line)]
+
+
+def _without_held(lines: list[str]) -> list[str]:
+    """The lines that hold nothing which only the page's do."""
+    held = _HELD.fullmatch
+    return [line for line in lines if len(line) > _LONGEST or not (_HELD_SIGN.search(line) and held(line))]
 
 
 def _without_menus(lines: list[str]) -> list[str]:

@@ -33,7 +33,8 @@ def join_wrapped_lines(text: str) -> str:
     longest = lengths[-1 - len(lengths) // 10] if lengths else 0
     if not NARROWEST // 2 <= longest <= WIDEST:
         return text
-    long = [line for line in lines if len(line) > 0.75 * longest]
+    least = 0.75 * longest
+    long = [line for line in lines if len(line) > least]
     if len(long) < _SHARE * len(lengths) or _mid_sentence(long) < _MID_SENTENCE:
         return text
     lines = [line.rstrip() for line in lines]
