@@ -10,7 +10,7 @@ _RUN = 3  # menu entries that stand together, at least, to be a menu
 
 # Whole lines. Each alternative says enough by itself: a sentence that only mentions 登录 or 版权 is text.
 _BEGUN = re.compile(
-    r"""[ \t\u3000>·•↑]*(?:
+    r"""[ \t\u3000>·•↑]*+(?:
       (?:copyright|©|\(c\)[ ]*(?:19|20)\d\d)[^。！？]*
     | (?:powered|hosted)\ by\ .{1,30}
     | [【（(]?(?:本文)?(?:责任编辑|责编)[:：】\])） ].{0,14}
@@ -52,8 +52,9 @@ _HELD = re.compile(
     )[ \t\u3000|]*""",
     re.VERBOSE | re.IGNORECASE,
 )
-_HELD_SIGNS = ("|", "｜", "©", "ICP", "版权")
-_HELD_SIGN = re.compile("|".join(map(re.escape, _HELD_SIGNS)))
+# What such a line has, led by a character of it: looking for one is fast, and seldom is there more to look for.
+_HELD_SIGNS = (("|", "|"), ("｜", "｜"), ("©", "©"), ("C", "ICP"), ("版", "版权"))
+_HELD_SIGN = re.compile("|".join(re.escape(sign) for _, sign in _HELD_SIGNS))
 # Entries that only menus have, and ones that they share with texts: the second count next to the first.
 _MENU_WORDS = frozenset(
     [
@@ -114,7 +115,7 @@ _MENU_WORDS = frozenset(
     ]
 )
 _ENTRY = 12
-# Every menu has one of these; the first of each pair is rare, and looking for one character is fast.
+# Every menu has one of these, led by its rare character.
 _MENU_SIGNS = (("页", "首页"), ("录", "登录"), ("链", "友情链接"))
 
 
@@ -123,9 +124,9 @@ def drop_furniture(text: str) -> str:
     steps: list[Callable[[list[str]], list[str]]] = []
     if _ANY_BEGUN.search(f"\n{text}\n"):
         steps.append(_without_begun)
-    if any(sign in text for sign in _HELD_SIGNS):
+    if any(character in text and sign in text for character, sign in _HELD_SIGNS):
         steps.append(_without_held)
-    if any(sign in text and word in text for sign, word in _MENU_SIGNS):
+    if any(character in text and sign in text for character, sign in _MENU_SIGNS):
         steps.append(_without_menus)
     if not steps:
         return text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 from statistics import median
 
 MINIMUM_LINES, NARROWEST, WIDEST = 5, 44, 180
@@ -34,8 +35,9 @@ def join_wrapped_lines(text: str) -> str:
     if not NARROWEST // 2 <= longest <= WIDEST:
         return text
     least = 0.75 * longest
-    long = [line for line in lines if len(line) > least]
-    if len(long) < _SHARE * len(lengths) or _mid_sentence(long) < _MID_SENTENCE:
+    if len(lengths) - bisect.bisect_right(lengths, least) < _SHARE * len(lengths):
+        return text
+    if _mid_sentence([line for line in lines if len(line) > least]) < _MID_SENTENCE:
         return text
     lines = [line.rstrip() for line in lines]
     widths = [len(line.encode("gb18030", "replace")) if line else 0 for line in lines]
