@@ -29,8 +29,9 @@ _STAGES = {
     "reading": tuple(f"documents/{name}" for name in ("read", "file", "formats", "encodings", "compression", "kinds")),
     "parts": ("documents/parts", "samples/runs", "work"),  # what one stage leaves on the disk for the next
     "cleaning": ("documents/",),
-    "masks": ("samples/masks",),
-    "pairs": ("samples/pairs", "samples/preparation"),
+    "masks": ("samples/masks", "samples/choice"),
+    "pairs": ("samples/pairs", "samples/preparation", "samples/strangers"),
+    "duplicates": ("dedup/",),
 }
 _REST = "writing"  # shards, and what is left
 

@@ -14,7 +14,7 @@ from data_tools.commands.corpus import add_inputs, listed
 from data_tools.documents.clean import CleanConfig, clean
 from data_tools.documents.document import Rejected
 from data_tools.documents.files import find_files
-from data_tools.documents.filters import FilterConfig, rejection
+from data_tools.documents.filters import FilterConfig, rejections
 from data_tools.documents.mixture import MixConfig
 from data_tools.documents.reader_config import ReaderConfig
 from data_tools.documents.readers import read_documents
@@ -22,7 +22,6 @@ from data_tools.progress import Progress
 from data_tools.text.huggingface import save_tokenizer
 from data_tools.text.interface import TextTokenizer
 from data_tools.text.normalization import canonical_paragraphs
-from data_tools.text.sentences import code_points
 from data_tools.text.tokenizer import Tokenizer
 from data_tools.text.training import TokenizerConfig, fair_sample, train
 from data_tools.text.wordpiece import WordPiece
@@ -90,7 +89,7 @@ def _trained(options: Namespace) -> TextTokenizer:
                     continue
                 text = clean(item.text, options.clean)
                 canonical = canonical_paragraphs(text)
-                if reason := rejection(canonical, code_points(canonical), options.filter):
+                if reason := rejections([canonical], options.filter)[0]:
                     rejected[reason] += 1
                 else:
                     yield item.source, text

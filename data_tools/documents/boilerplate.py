@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 _LONGEST = 100
 _RUN = 3  # menu entries that stand together, at least, to be a menu
 
 # Whole lines. Each alternative says enough by itself: a sentence that only mentions 登录 or 版权 is text.
 _BEGUN = re.compile(
-    r"""[ \t\u3000>·•↑]*(?:
+    r"""[ \t\u3000>·•↑]*+(?:
       (?:copyright|©|\(c\)[ ]*(?:19|20)\d\d)[^。！？]*
     | (?:powered|hosted)\ by\ .{1,30}
     | [【（(]?(?:本文)?(?:责任编辑|责编)[:：】\])） ].{0,14}
@@ -37,6 +38,8 @@ _BEGUN = re.compile(
 _BEGINNINGS = frozenset(
     " \t\u3000>·•↑CcPpHhBbNnSs©(【（责本分转轉收推上下返回点查阅展显请长扫微立马免再客好支来欢敬关订地您你现当所位首主"
 )
+# In a text without such a line there is none to look for; led by the line end, which the search leaps to.
+_ANY_BEGUN = re.compile(rf"\n(?=[{''.join(_BEGINNINGS)}])(?i:{_BEGUN.pattern})(?=\n)", re.VERBOSE)
 _HELD = re.compile(
     r"""(?:
       [^。！？，]{0,20}
@@ -49,8 +52,9 @@ _HELD = re.compile(
     )[ \t\u3000|]*""",
     re.VERBOSE | re.IGNORECASE,
 )
-_HELD_SIGNS = ("|", "｜", "©", "ICP", "版权")
-_HELD_SIGN = re.compile("|".join(map(re.escape, _HELD_SIGNS)))
+# What such a line has, led by a character of it: looking for one is fast, and seldom is there more to look for.
+_HELD_SIGNS = (("|", "|"), ("｜", "｜"), ("©", "©"), ("C", "ICP"), ("版", "版权"))
+_HELD_SIGN = re.compile("|".join(re.escape(sign) for _, sign in _HELD_SIGNS))
 # Entries that only menus have, and ones that they share with texts: the second count next to the first.
 _MENU_WORDS = frozenset(
     [
@@ -111,20 +115,37 @@ _MENU_WORDS = frozenset(
     ]
 )
 _ENTRY = 12
-# Every menu has one of these; the first of each pair is rare, and looking for one character is fast.
+# Every menu has one of these, led by its rare character.
 _MENU_SIGNS = (("页", "首页"), ("录", "登录"), ("链", "友情链接"))
 
 
 def drop_furniture(text: str) -> str:
     """The text without the lines that belong to its page; a text without any comes back as it is."""
-    lines = text.split("\n")
-    begun, held = _BEGUN.fullmatch, _HELD.fullmatch
-    kept = [line for line in lines if len(line) > _LONGEST or line[:1] not in _BEGINNINGS or not begun(line)]
-    if any(sign in text for sign in _HELD_SIGNS):
-        kept = [line for line in kept if len(line) > _LONGEST or not (_HELD_SIGN.search(line) and held(line))]
-    if any(sign in text and word in text for sign, word in _MENU_SIGNS):
-        kept = _without_menus(kept)
+    steps: list[Callable[[list[str]], list[str]]] = []
+    if _ANY_BEGUN.search(f"\n{text}\n"):
+        steps.append(_without_begun)
+    if any(character in text and sign in text for character, sign in _HELD_SIGNS):
+        steps.append(_without_held)
+    if any(character in text and sign in text for character, sign in _MENU_SIGNS):
+        steps.append(_without_menus)
+    if not steps:
+        return text
+    lines = kept = text.split("\n")
+    for step in steps:
+        kept = step(kept)
     return text if len(kept) == len(lines) else "\n".join(kept)
+
+
+def _without_begun(lines: list[str]) -> list[str]:
+    """The lines that do not begin as one of the page's does."""
+    begun = _BEGUN.fullmatch
+    return [line for line in lines if len(line) > _LONGEST or line[:1] not in _BEGINNINGS or not begun(line)]
+
+
+def _without_held(lines: list[str]) -> list[str]:
+    """The lines that hold nothing which only the page's do."""
+    held = _HELD.fullmatch
+    return [line for line in lines if len(line) > _LONGEST or not (_HELD_SIGN.search(line) and held(line))]
 
 
 def _without_menus(lines: list[str]) -> list[str]:

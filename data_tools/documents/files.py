@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import glob
 import hashlib
 import io
@@ -35,9 +36,7 @@ class File:
     @property
     def name(self) -> str:
         """The last part of where it is, as text that can be written whatever bytes a name is made of."""
-        url = self.url.partition("::")[0] if _is_url(self.url) else self.url  # of a chain, what is innermost
-        name = url.rstrip("/").rpartition("/")[2] or url
-        return name.encode(errors="surrogateescape").decode(errors="replace")
+        return _name(self.url)
 
     @property
     def source(self) -> str:
@@ -87,6 +86,13 @@ class File:
 
     def __str__(self) -> str:
         return self.url
+
+
+@functools.lru_cache  # asked for by every document of a file
+def _name(url: str) -> str:
+    url = url.partition("::")[0] if _is_url(url) else url  # of a chain, what is innermost
+    name = url.rstrip("/").rpartition("/")[2] or url
+    return name.encode(errors="surrogateescape").decode(errors="replace")
 
 
 class _Hashed(io.RawIOBase):

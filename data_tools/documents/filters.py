@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from data_tools.samples.columns import I64
+from data_tools.shards.keyed_rng import U32
+from data_tools.text.folding import chunks
+from data_tools.text.sentences import code_points
+
+_Unsigned = TypeVar("_Unsigned", np.uint32, np.uint64)
+
 _GRAM = 8
 _COMPARED_GRAMS = 1 << 22  # in memory at a time
-_MULTIPLIERS = tuple(np.uint64(prime) for prime in (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9))
+_MULTIPLIERS = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9)
+_BOUND_MULTIPLIERS = (0x9E3779B1, 0x85EBCA77, 0xC2B2AE3D)
+_CHUNK_CHARACTERS = 1 << 17
+_BUCKET_BITS = 18  # twice as many buckets as characters of a chunk
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,31 +57,79 @@ class FilterConfig:
             raise ValueError("; ".join(problems))
 
 
-def rejection(text: str, codes: npt.NDArray[np.uint32], config: FilterConfig) -> str | None:
-    """Why a document is not kept, or None.
+def rejections(texts: Sequence[str], config: FilterConfig) -> list[str | None]:
+    """Why each document is not kept, or None.
 
     Args:
-        text: its canonical text, paragraphs apart by line feeds.
-        codes: the code points of the text, uint32 [characters].
+        texts: canonical, paragraphs apart by line feeds.
     """
-    if len(codes) < config.min_characters:
+    return [reason for chunk in chunks(texts, _CHUNK_CHARACTERS) for reason in _reasons(chunk, config)]
+
+
+def _reasons(texts: Sequence[str], config: FilterConfig) -> list[str | None]:
+    reasons = [_by_length(len(text), config) for text in texts]
+    judged = [number for number, reason in enumerate(reasons) if not reason]
+    if not judged:
+        return reasons
+    codes = code_points("".join([texts[number] for number in judged]))
+    lengths = np.array([len(texts[number]) for number in judged])
+    begins = np.cumsum(lengths) - lengths
+    script = _by_script(codes, begins, lengths, config)
+    most = _most_repeated(codes, begins, lengths) if config.max_repeated_grams < 1 else np.zeros(len(judged))
+    for number, begin, reason, bound in zip(judged, begins.tolist(), script, most.tolist(), strict=True):
+        text = texts[number]
+        if reason:
+            reasons[number] = reason
+        elif config.max_repeated_lines < 1 and repeated_lines(text) > config.max_repeated_lines:
+            reasons[number] = "repeated lines"
+        elif bound > (limit := config.max_repeated_grams) and repeated_grams(codes[begin : begin + len(text)]) > limit:
+            reasons[number] = "repetitive"
+    return reasons
+
+
+def _by_length(length: int, config: FilterConfig) -> str | None:
+    if length < config.min_characters:
         return "too short"
-    if config.max_characters and len(codes) > config.max_characters:
-        return "too long"
+    return "too long" if config.max_characters and length > config.max_characters else None
+
+
+def _by_script(codes: U32, begins: I64, lengths: I64, config: FilterConfig) -> list[str]:
+    """Why texts that stand end to end are not kept for what they are written in, or ""."""
+
+    def count(flags: npt.NDArray[np.bool_]) -> I64:
+        return np.add.reduceat(flags, begins, dtype=np.int64)
+
     # Unsigned differences wrap around below the first character: one comparison tells a range.
-    chinese = np.count_nonzero(codes - 0x3400 <= 0x9FFF - 0x3400)
-    if np.any(codes >= 0x20000):
-        chinese += np.count_nonzero((codes >= 0x20000) & (codes <= 0x323AF))
-    written = len(codes) - np.count_nonzero(codes <= ord(" "))
-    if chinese < config.min_chinese * written:
-        return "not Chinese"
-    if np.count_nonzero(codes - 0x3041 <= 0x30FA - 0x3041) > config.max_kana * chinese:
-        return "Japanese"
-    if config.max_repeated_lines < 1 and repeated_lines(text) > config.max_repeated_lines:
-        return "repeated lines"
-    if config.max_repeated_grams < 1 and repeated_grams(codes) > config.max_repeated_grams:
-        return "repetitive"
-    return None
+    chinese = count(codes - 0x3400 <= 0x9FFF - 0x3400) + count(codes - 0x20000 <= 0x323AF - 0x20000)
+    written = lengths - count(codes <= ord(" "))
+    kana = count(codes - 0x3041 <= 0x30FA - 0x3041)
+    wrong = [chinese < config.min_chinese * written, kana > config.max_kana * chinese]
+    found: list[str] = np.select(wrong, ["not Chinese", "Japanese"], "").tolist()
+    return found
+
+
+def _most_repeated(codes: U32, begins: I64, lengths: I64) -> npt.NDArray[np.float64]:
+    """At most so large is the share of each text's runs of 8 characters that were there before: float64 [texts].
+
+    Where runs that share a bucket fight for it, the winners are all different. That is as good as exact for most texts,
+    and takes no sorting.
+
+    Args:
+        codes: of the texts end to end, none of them empty.
+    """
+    if len(codes) > _COMPARED_GRAMS:
+        return np.ones(len(lengths))
+    hashes = _gram_hashes(codes, np.uint32, _BOUND_MULTIPLIERS, 15)
+    buckets = (hashes >> np.uint32(32 - _BUCKET_BITS)).astype(np.int64)
+    runs = np.arange(len(buckets), dtype=np.int32)
+    holders = np.empty(1 << _BUCKET_BITS, np.int32)
+    holders[buckets] = runs
+    winners = np.zeros(len(codes), bool)
+    winners[: len(runs)] = holders.take(buckets) == runs
+    last = (begins + lengths - 1)[:, None] - np.arange(_GRAM - 1)  # what begins there is of two texts
+    winners[np.maximum(last, 0)] = False
+    counts = np.maximum(lengths - _GRAM + 1, 1)
+    return (counts - np.add.reduceat(winners, begins, dtype=np.int64)) / counts
 
 
 def repeated_lines(text: str) -> float:
@@ -94,19 +154,20 @@ def repeated_grams(codes: npt.NDArray[np.uint32]) -> float:
     every = np.uint64(-(-count // _COMPARED_GRAMS))
     blocks = []
     for begin in range(0, count, _COMPARED_GRAMS):
-        hashes = _gram_hashes(codes[begin : begin + _COMPARED_GRAMS + _GRAM - 1])
+        hashes = _gram_hashes(codes[begin : begin + _COMPARED_GRAMS + _GRAM - 1], np.uint64, _MULTIPLIERS, 29)
         blocks.append(hashes if every == 1 else hashes[hashes % every == 0])
     hashes = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
     hashes.sort()
     return float(np.count_nonzero(hashes[1:] == hashes[:-1])) / max(len(hashes), 1)
 
 
-def _gram_hashes(codes: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint64]:
-    hashes = codes.astype(np.uint64)
+def _gram_hashes(codes: U32, dtype: type[_Unsigned], multipliers: Sequence[int], shift: int) -> npt.NDArray[_Unsigned]:
+    """A hash of each run of 8 characters."""
+    hashes = codes.astype(dtype)
     span = 1
-    for multiplier in _MULTIPLIERS:
+    for multiplier in multipliers:
         # A run of twice the span is its two halves, told apart by their order.
-        hashes = hashes[:-span] * multiplier + hashes[span:]
-        hashes ^= hashes >> np.uint64(29)
+        hashes = hashes[:-span] * dtype(multiplier) + hashes[span:]
+        hashes ^= hashes >> dtype(shift)
         span *= 2
     return hashes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 from statistics import median
 
 MINIMUM_LINES, NARROWEST, WIDEST = 5, 44, 180
@@ -33,8 +34,10 @@ def join_wrapped_lines(text: str) -> str:
     longest = lengths[-1 - len(lengths) // 10] if lengths else 0
     if not NARROWEST // 2 <= longest <= WIDEST:
         return text
-    long = [line for line in lines if len(line) > 0.75 * longest]
-    if len(long) < _SHARE * len(lengths) or _mid_sentence(long) < _MID_SENTENCE:
+    least = 0.75 * longest
+    if len(lengths) - bisect.bisect_right(lengths, least) < _SHARE * len(lengths):
+        return text
+    if _mid_sentence([line for line in lines if len(line) > least]) < _MID_SENTENCE:
         return text
     lines = [line.rstrip() for line in lines]
     widths = [len(line.encode("gb18030", "replace")) if line else 0 for line in lines]

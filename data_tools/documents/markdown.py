@@ -25,6 +25,7 @@ _TABLE_RULE = re.compile(rf"[ \t]*+\|?{_CELL_RULE}(?:\|{_CELL_RULE})*+\|?[ \t]*+
 _PREFIX = re.compile(r"(?:[ \t]*>[ \t]?)*[ \t]*(?:[-*+][ \t]+(?:\[[ xX]\][ \t]+)?)*(?:>[ \t]?)*(?:#{1,6}[ \t]+)?")
 _MEANT = frozenset("[=-*_|:>+#")  # what a line that is more than text begins with
 _INDENTS = frozenset(" \t\u3000")
+_LOOKED_AT = _MEANT | _INDENTS
 _HEADING = re.compile(r"#{2,6}(?=[^#\s])(?![^#\n]*#)")  # "##标题", the space forgotten; "#话题#" is none
 
 _WORDS = r"(?:[^\[\]\n]|\[[^\[\]\n]*\])*"
@@ -74,6 +75,8 @@ def strip_markdown(text: str) -> str:
             fence = "" if fence else mark[1]
         elif fence:
             lines.append(raw[1:].removeprefix(" ") if raw.startswith(">") else raw)
+        elif raw[:1] not in _LOOKED_AT:
+            lines.append(raw)
         elif (line := _line(raw)) is not None:
             lines.append(line)
     if lines:

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from itertools import islice
 
 from data_tools.documents.clean import CleanConfig, clean
-from data_tools.documents.filters import FilterConfig, rejection
+from data_tools.documents.filters import FilterConfig, rejections
 from data_tools.text.interface import TextTokenizer
 from data_tools.text.pieces import pieces
-from data_tools.text.sentences import code_points
 
 _PIECE_CHARACTERS = 1 << 22
 
@@ -19,7 +18,7 @@ def cleaned(
 ) -> tuple[list[str], list[str | None]]:
     """The canonical text of each document once clean, and why it is not kept, or None."""
     canonical = canonical_texts(texts, tokenizer, cleaning)
-    return canonical, [rejection(text, code_points(text), filters) for text in canonical]
+    return canonical, rejections(canonical, filters)
 
 
 def canonical_texts(texts: Sequence[str], tokenizer: TextTokenizer, cleaning: CleanConfig) -> list[str]:

@@ -32,7 +32,8 @@ _XML_ENTITY = re.compile(r"&[A-Za-z][\w-]{0,60}\.[\w.-]{1,60};")
 _XML = re.compile(r"<\?xml\b|\sxmlns[:=]")
 # What an article quotes as code is its text: a whole alternative, so that no tag is found within.
 _CODE_OR_TAG = re.compile(rf"```.*?```|`[^`\n]+`|{_TAG.pattern}", re.DOTALL)
-_HIDDEN = re.compile(r"(?<!`)<(?:(script|style|noscript|template|rp)\b|!--|!\[CDATA\[|!doctype|\?xml)", re.IGNORECASE)
+# Begins with what stands there, so that the search leaps to it; what stands before is asked after.
+_HIDDEN = re.compile(r"<(?<!`<)(?:(script|style|noscript|template|rp)\b|!--|!\[CDATA\[|!doctype|\?xml)", re.IGNORECASE)
 _HIDDEN_ENDS = {"<!--": "-->", "<![cdata[": "]]>", "<!doctype": ">", "<?xml": ">"}
 # A tag that an extraction cut in the middle: "<a class这几年", "<img data-rawwidth评论".
 _CUT_TAG = re.compile(

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from data_tools.samples.columns import I64, Samples
+from data_tools.samples.columns import I64, Samples, ranges
 from data_tools.shards.keyed_rng import U32, U64, draws
 
 _ORDER, _LENGTH = 0, 1  # what draws are for: the last word of their counter
@@ -103,8 +103,10 @@ class _Grid:
         draw = np.stack(drawn, axis=-1).reshape(len(self.rows), -1)[:, : self.width]
         if choice.weights is not None:
             draw = self._raced(draw, choice.weights)
-        keys = (draw.astype(np.uint64) << np.uint64(32)) | np.arange(self.width, dtype=np.uint64)
-        keys[~self.heads] = _NEVER
+        keys = draw.astype(np.uint64)
+        keys <<= np.uint64(32)
+        keys |= np.arange(self.width, dtype=np.uint64)
+        np.copyto(keys, _NEVER, where=~self.heads)
         keys.sort(axis=1)
         return keys
 
@@ -136,6 +138,7 @@ class _Grid:
         taken = np.append(blocked, True)
         order = self.order(choice, key, copy)
         left = self.budgets(choice.rate)
+        chosen = []
         thresholds = np.round(np.cumsum(choice.run_lengths)[:-1] * 2**32).astype(np.uint64)
         wanted = np.ones((4, len(self.rows)), np.int64)
         active = np.flatnonzero(left)
@@ -149,22 +152,29 @@ class _Grid:
                 drawn = draws(key, documents, numbers, np.uint32(copy), visit // 4, _LENGTH)
                 wanted[:, active] = 1 + np.searchsorted(thresholds, np.stack(drawn), side="right")
             cells = order[active, visit].astype(np.uint32) + active * self.width
-            _extend(active, cells, wanted[visit % 4, active], size_at, taken, left)
-        cells = np.flatnonzero(np.repeat(taken[marks] & ~blocked[marks], sizes))
+            chosen += _extend(active, cells, wanted[visit % 4, active], size_at, taken, left)
+        units = np.concatenate([np.zeros(0, np.int64), *chosen])
+        cells = ranges(units, size_at[units])
         return self.begins[cells // self.width] + cells % self.width
 
 
-def _extend(rows: I64, cells: I64, wanted: I64, size_at: I64, taken: npt.NDArray[np.bool_], left: I64) -> None:
-    """Take a run of as many units as are wanted from each cell on, at most; ``taken`` and ``left`` tell of it."""
+def _extend(rows: I64, cells: I64, wanted: I64, size_at: I64, taken: npt.NDArray[np.bool_], left: I64) -> list[I64]:
+    """Take a run of as many units as are wanted from each cell on, at most; ``taken`` and ``left`` tell of it.
+
+    Returns the cells where the units begin that are taken, in arrays.
+    """
+    units = []
     run = 0
     while len(rows):
         sizes = size_at[cells]
         going = (run < wanted) & ~taken[cells] & (sizes <= left[rows])
         rows, cells, sizes, wanted = rows[going], cells[going], sizes[going], wanted[going]
         taken[cells] = True
+        units.append(cells)
         left[rows] -= sizes
         cells = cells + sizes
         run += 1
+    return units
 
 
 def _grids(samples: Samples, whole_words: bool) -> Iterator[_Grid]:

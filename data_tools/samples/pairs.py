@@ -71,13 +71,14 @@ class PairConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Stretches:
-    """Where samples lie in the ids of many documents: token ``begin`` to ``end``, of the document at ``document``."""
+    """Where samples lie in the ids of many documents: token ``begin`` to ``end``, of the document at ``document``; with
+    two draws of each, uint32 [2, samples]: where it is cut, and whether its segments change places."""
 
     begin: I64
     end: I64
     document: I64
     number: I64
-    draws: tuple[npt.NDArray[np.uint32], ...]
+    draws: npt.NDArray[np.uint32]
 
 
 def pair(
@@ -110,8 +111,8 @@ def pair(
         return _laid_out(ids, words, stretches, stretches.end, documents, sources, vocabulary)
     cut = _cuts(stretches, sentences, config)
     if config.objective == "sop":
-        return _laid_out(ids, words, stretches, cut, documents, sources, vocabulary, swapped=stretches.draws[3] < _HALF)
-    chosen = np.flatnonzero((cut < stretches.end) & (stretches.draws[3] < _HALF))
+        return _laid_out(ids, words, stretches, cut, documents, sources, vocabulary, swapped=stretches.draws[1] < _HALF)
+    chosen = np.flatnonzero((cut < stretches.end) & (stretches.draws[1] < _HALF))
     alike = (cut - stretches.begin)[chosen] // (config.slack + 1)
     second = np.arange(len(cut))
     second[chosen] = chosen[strangers(documents[stretches.document[chosen]], alike)]
@@ -140,13 +141,15 @@ def _stretches(
             # Few documents are left where one is long: then many rounds are drawn at once.
             ahead = np.arange(drawn, drawn + max(1, _DRAWN_AT_ONCE // len(document)), dtype=np.uint32)
             drawn += len(ahead)
-            table = draws(key, documents[document], ahead[:, None])
+            short, length, *others = draws(key, documents[document], ahead[:, None])
+            is_short = short < np.uint64(round(config.short_share * 2**32))
+            wanted = np.where(is_short, _SHORTEST + below(length, room - _SHORTEST + 1), room)
+            left = np.stack(others)
             of_document = np.arange(len(document))
-        draw = tuple(word[number - drawn, of_document] for word in table)
-        short = draw[0] < np.uint64(round(config.short_share * 2**32))
-        target = position + np.where(short, _SHORTEST + below(draw[1], room - _SHORTEST + 1), room)
+        target = position + wanted[number - drawn, of_document]
         last = ends[document]
         stop = np.where(target >= last, last, stop_of(position, target, last))
+        draw = left[:, number - drawn, of_document]
         rounds.append(Stretches(position, stop, document, np.full(len(document), number), draw))
         unfinished = stop < last
         document, position, of_document = document[unfinished], stop[unfinished], of_document[unfinished]
@@ -156,7 +159,7 @@ def _stretches(
         end=np.concatenate([one.end for one in rounds]),
         document=np.concatenate([one.document for one in rounds]),
         number=np.concatenate([one.number for one in rounds]),
-        draws=tuple(np.concatenate([one.draws[word] for one in rounds]) for word in range(4)),
+        draws=np.concatenate([one.draws for one in rounds], axis=1),
     )
 
 
@@ -165,12 +168,19 @@ def _whole_sentences(sentences: npt.NDArray[np.bool_], words: npt.NDArray[np.boo
     of_sentences, of_words = _starts(sentences), _starts(words)
 
     def stop(position: I64, target: I64, last: I64) -> I64:
+        stops = _last(of_sentences, np.minimum(target, last - 1))
+        long = np.flatnonzero(stops <= position)
+        if len(long):
+            stops[long] = after_one(position[long], last[long])
+        return stops
+
+    def after_one(position: I64, last: I64) -> I64:
+        """After the first sentence, which is longer than was aimed at, or within it."""
         limit = position + room
         sentence_end = np.minimum(_next(of_sentences, position), last)
         whole_words = _last(of_words, np.minimum(limit, last - 1))
         within_sentence = np.where(whole_words > position, whole_words, limit)
-        whole = _last(of_sentences, np.minimum(target, last - 1))
-        return np.where(whole > position, whole, np.where(sentence_end <= limit, sentence_end, within_sentence))
+        return np.where(sentence_end <= limit, sentence_end, within_sentence)
 
     return stop
 
@@ -191,12 +201,12 @@ def _starts(flags: npt.NDArray[np.bool_]) -> I64:
 
 def _last(starts: I64, place: I64) -> I64:
     """For each place the last start at or before it."""
-    return starts[np.searchsorted(starts, place, side="right") - 1]
+    return starts[starts.searchsorted(place, side="right") - 1]
 
 
 def _next(starts: I64, place: I64) -> I64:
     """For each place the first start after it."""
-    return starts[np.searchsorted(starts, place, side="right")]
+    return starts[starts.searchsorted(place, side="right")]
 
 
 def _cuts(stretches: Stretches, sentences: npt.NDArray[np.bool_], config: PairConfig) -> I64:
@@ -207,7 +217,7 @@ def _cuts(stretches: Stretches, sentences: npt.NDArray[np.bool_], config: PairCo
     after_first = np.searchsorted(starts, stretches.begin, side="right")
     inside = np.minimum(stretches.end, stretches.begin + config.room)
     choices = np.searchsorted(starts, inside) - after_first
-    chosen = after_first + below(stretches.draws[2], np.maximum(choices, 1))
+    chosen = after_first + below(stretches.draws[0], np.maximum(choices, 1))
     return np.where(choices > 0, starts[np.minimum(chosen, len(starts) - 1)], stretches.end)
 
 

@@ -62,7 +62,7 @@ def _batches(texts: Sequence[Text]) -> Iterator[list[Text]]:
     for text in texts:
         for number, piece in enumerate(pieces(text.text, _PIECE_CHARACTERS)):
             key = key_of(text.key, number) if number else text.key
-            batch.append(dataclasses.replace(text, text=piece, key=key))
+            batch.append(Text(piece, key, text.source, text.place))
             characters += len(piece)
             if characters >= _BATCH_CHARACTERS:
                 yield batch

@@ -38,7 +38,7 @@ def philox(counter: tuple[npt.ArrayLike, ...], key: tuple[npt.ArrayLike, ...]) -
 
 def key_of(*parts: object) -> int:
     """A 64-bit key from any printable parts: the first 8 bytes of BLAKE2b over their text."""
-    text = "\0".join(str(part) for part in parts)
+    text = "\0".join(map(str, parts))
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
 
 

@@ -55,12 +55,13 @@ class Assembling:
         split, _, written = item.partition("-")
         number, count = int(written), len(self.of_split(split))
         run = gather(self.runs.runs(split), (number * KEYS) // count, ((number + 1) * KEYS) // count)
-        if not len(run.samples):
+        samples = run.samples
+        if not len(samples):
             return
         vocabulary = tokenizer_of(self.work.folder).vocabulary
         corpus = Totals.unigram(self.work, "train")
         path = folder / f"{item}.tar"
-        made = assemble(path, run.samples, number, self.masks, self.shards, vocabulary, self.seed, corpus)
+        made = assemble(path, samples, number, self.masks, self.shards, vocabulary, self.seed, corpus)
         for name, column in {**made.columns, "places": run.places}.items():
             np.save(folder / f"{name}.npy", column, allow_pickle=False)
         save_json(folder / _ENTRY, dataclasses.asdict(made.shard))

@@ -49,9 +49,9 @@ def rules() -> dict[str, str]:
         if _stands(block):
             continue
         for character in block:
-            folded = _folded(character)
-            while (again := "".join(map(_folded, folded))) != folded:
-                folded = again
+            before, folded = character, _folded(character)
+            while folded != before:
+                before, folded = folded, "".join(map(_folded, folded))
             if folded != character:
                 table[character] = folded
     return table

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from data_tools.build import build
 from data_tools.documents.clean import STEPS, CleanConfig, clean
-from data_tools.documents.filters import FilterConfig, rejection, repeated_grams, repeated_lines
+from data_tools.documents.filters import FilterConfig, rejections, repeated_grams, repeated_lines
 from data_tools.documents.personal import replace_personal
 from data_tools.documents.roff import strip_roff
 from data_tools.shards.manifest import Manifest
@@ -181,7 +181,35 @@ def test_no_text_takes_long(unit):
     ],
 )
 def test_every_reject_has_its_reason(text, options, reason):
-    assert rejection(text, code_points(text), FilterConfig(**options)) == reason
+    assert rejections([text], FilterConfig(**options)) == [reason]
+    other = "床前明月光，疑是地上霜。"
+    assert rejections([other, text, "", text, other], FilterConfig(**options))[1:4] == [reason, "too short", reason]
+
+
+def naive_rejection(text, config):
+    """The reason by counting characters, lines and runs one by one."""
+    chinese = sum("\u3400" <= c <= "\u9fff" or "\U00020000" <= c <= "\U000323af" for c in text)
+    if len(text) < config.min_characters:
+        return "too short"
+    if chinese < config.min_chinese * sum(c > " " for c in text):
+        return "not Chinese"
+    if sum("\u3041" <= c <= "\u30fa" for c in text) > config.max_kana * chinese:
+        return "Japanese"
+    if repeated_lines(text) > config.max_repeated_lines:
+        return "repeated lines"
+    grams = [text[i : i + 8] for i in range(len(text) - 7)]
+    repeated = (len(grams) - len(set(grams))) / len(grams) if len(grams) > 8 else 0
+    return "repetitive" if repeated > config.max_repeated_grams else None
+
+
+@given(
+    st.lists(st.text(alphabet="甲乙丙丁𠀀かna\n ", max_size=60) | st.text(alphabet="甲乙", max_size=400), max_size=12),
+    st.sampled_from([0.0, 0.05, 0.5, 0.9]),
+)
+@settings(deadline=None)
+def test_documents_are_rejected_together_as_a_naive_count_rejects_each(texts, grams):
+    config = FilterConfig(max_repeated_grams=grams, max_repeated_lines=0.5)
+    assert rejections(texts, config) == [naive_rejection(text, config) for text in texts]
 
 
 @given(st.text(alphabet="甲乙丙\n", max_size=200))
@@ -239,8 +267,9 @@ def test_real_text_comes_out_clean_and_whole():
     with lzma.open(SAMPLE) as stream:
         documents = [json.loads(line) for line in stream]
     texts = [clean(document["text"], CleanConfig()) for document in documents]
-    canonical = map(canonical_paragraphs, texts)
-    kept = [text for text in canonical if rejection(text, code_points(text), FilterConfig()) is None]
+    canonical = [canonical_paragraphs(text) for text in texts]
+    reasons = rejections(canonical, FilterConfig())
+    kept = [text for text, reason in zip(canonical, reasons, strict=True) if reason is None]
     for name, (pattern, bound) in RESIDUES.items():
         found = [match[0] for text in kept for match in re.finditer(pattern, text, re.M)]
         assert len(found) <= bound, (name, len(found), found[:10])
