@@ -9,11 +9,11 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from data_tools.samples.columns import I64
-from data_tools.shards.keyed_rng import U32
 from data_tools.text.folding import chunks
 from data_tools.text.sentences import code_points
 
+I64 = npt.NDArray[np.int64]
+U32 = npt.NDArray[np.uint32]
 _Unsigned = TypeVar("_Unsigned", np.uint32, np.uint64)
 
 _GRAM = 8
