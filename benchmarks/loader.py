@@ -104,7 +104,7 @@ def make(folder: Path, samples: Samples, shards: int) -> None:
         sources={},
         fairness={},
     )
-    config_of = {"pairs": {"seq_length": 128}}
+    config_of = {"pairs": {"seq_length": 128, "objective": "sop"}}
     Manifest("", "", VOCABULARY, "", "", config_of, 1, {}, {"train": entry}, []).save(folder)
 
 

@@ -72,3 +72,22 @@ def test_the_soft_targets_benchmark_tells_exact_codecs_from_others(shards, tmp_p
     command[command.index("--shards") + 1] = str(tmp_path)
     refused = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert refused.returncode == 2 and "manifest.json" in refused.stderr
+
+
+def test_the_loader_benchmark_runs_on_few_samples(tmp_path):
+    command = [
+        sys.executable,
+        "benchmarks/loader.py",
+        "--samples",
+        "100000",
+        "--repeats",
+        "1",
+        "--folder",
+        str(tmp_path),
+    ]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout.splitlines()[-1])
+    assert figures["samples_per_s_per_core"] > figures["webdataset"]["median"] > 0
+    assert figures["seconds_to_first_batch"] > 0 and figures["verified_samples_per_s"] > 0
