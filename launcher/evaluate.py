@@ -1,4 +1,4 @@
-"""Measure the model of a run on held-out documents: python launcher/evaluate.py RUN --data SHARDS."""
+"""Measure the model of a run on held-out documents: python launcher/evaluate.py RUN --data SHARDS [--teacher MODEL]."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from litebert.data.split import Split
+from litebert.distill.teacher import Teacher
 from litebert.evaluate.heldout import evaluate_heldout
 from litebert.train.run import write
 from litebert.train.trained import load_trained
@@ -21,6 +22,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path, help="folder of the run")
     parser.add_argument("--data", type=Path, required=True, help="folder of shards, with its held-out split")
+    parser.add_argument("--teacher", type=Path, nargs="+", default=[], help="models to compare its words with")
     parser.add_argument("--output", type=Path, help="JSON file to write")
     options = parser.parse_args()
     try:
@@ -34,7 +36,9 @@ def main() -> int:
             )
             print("evaluate: documents that were trained on, and the baseline is of its own text", file=sys.stderr)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        figures = dataclasses.asdict(evaluate_heldout(trained.model, train, heldout, device))
+        loaded = [Teacher.load(path, trained.tokenizer.pieces) for path in options.teacher]
+        teachers = [teacher.to(device, torch.float32) for teacher in loaded]
+        figures = dataclasses.asdict(evaluate_heldout(trained.model, train, heldout, device, teachers))
         text = json.dumps({"run": str(options.run), "step": trained.step, **figures}, indent=1)
         if options.output:
             write(options.output, text + "\n")

@@ -13,180 +13,42 @@ own ways: RUN/done.json tells whether all is done.
 
 from __future__ import annotations
 
-import contextlib
-import gc
-import os
 import sys
-import time
-import traceback
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
-from litebert.train.stopping import CONTINUE, Starved, StopRequest, leave_on_signals
+from litebert.train.stopping import StopRequest, leave_on_signals
 
 if __name__ == "__main__":
     leave_on_signals()  # the imports below take seconds
 
-import numpy as np
-
-from data_tools.shards.cache import Cache
-from data_tools.shards.reader import DamagedBlock
-from data_tools.text.huggingface import load_tokenizer
 from litebert.data.corpus import Corpus
-from litebert.data.loader import Loader
-from litebert.data.quarantine import agreement
 from litebert.objectives import PretrainingObjective
-from litebert.plan.devices import peak_rate
-from litebert.plan.work import Work, operations
-from litebert.recipe import Command, Recipe, parse_command
-from litebert.train.ds_config import read_ds_config, stage_of
-from litebert.train.engine import Engine
-from litebert.train.evaluation import Evaluation
-from litebert.train.health import RollBack
+from litebert.plan.work import operations
+from litebert.recipe import Command
+from litebert.train import session
 from litebert.train.initial import initial_model
-from litebert.train.loop import DONE, Training
-from litebert.train.rates import Rates
-from litebert.train.run import RunFolder
-from litebert.train.schedule import is_over
-from litebert.train.watch import Watch
-from litebert.train.world import World, join_world
+from litebert.train.session import Task
+from litebert.train.world import World
 
-WRONG, BROKEN = 2, 1
-# Seconds before an error is taken for this rank's own: most are told to all ranks, and rank 0 says them; or they are
-# the echo of another rank's death, by which Watch ends this one.
-OTHERS_WAIT = 2.0
+
+def pretraining(command: Command, corpus: Corpus, world: World) -> Task:
+    """The recipe's model learns the recipe's objective from labels alone."""
+    recipe = command.recipe
+    shape = recipe.model_config(corpus.vocab_size)
+    return Task(
+        objective=lambda: PretrainingObjective(initial_model(recipe, corpus), recipe.objective),
+        operations=lambda work: sum(operations(shape, work).values()),
+    )
 
 
 def pretrain(command: Command, world: World, stop: StopRequest) -> int:
-    """Trains a run to its end, from its newest checkpoint if it has one, or until it is asked to stop.
-
-    Returns:
-        the exit code.
-
-    Raises:
-        ValueError: recipe, data and run folder do not fit together; nothing was changed.
-        OSError: a checkpoint could not be saved; older ones are as they were.
-        FloatingPointError: steps keep going bad.
-        Starved: it was asked to stop while no data came.
-    """
-    recipe = command.recipe
-    ds_config = read_ds_config(Path(recipe.train.ds_config), recipe.train.precision)
-    corpus = Corpus.opened(command.data, "train", cache_of(recipe))
-    recipe.check_data(corpus.seq_length, corpus.pairs)
-    fingerprints = {"data": corpus.fingerprint, "tokenizer": corpus.tokenizer_fingerprint}
-    folder = RunFolder(command.run, fingerprints, recipe, corpus.locations)
-    folder.check()
-    stop.listen()
-    with folder.held() if world.leads else contextlib.nullcontext():
-        while True:
-            try:
-                return attempt(recipe, ds_config, folder, corpus, world, stop, command.traced)
-            except DamagedBlock as error:
-                raise ValueError(f"{error}, or train without it: --data.corrupt quarantine") from error
-            except RollBack as back:
-                if world.leads:
-                    folder.roll_back(back)
-                    print(f"{back}; going back to the checkpoint before, to leave their batches out", flush=True)
-            gc.collect()  # the engine is full of cycles, and the next one wants its memory
-            world.control.barrier()
-
-
-def attempt(
-    recipe: Recipe,
-    ds_config: dict[str, Any],
-    folder: RunFolder,
-    corpus: Corpus,
-    world: World,
-    stop: StopRequest,
-    traced: int = 0,
-) -> int:
-    """Trains from the newest checkpoint on; as ``pretrain``, but that it may raise RollBack."""
-    checkpoint = folder.resume(world)
-    start = checkpoint.step if checkpoint else 0
-    if checkpoint and is_over(recipe.schedule, start, recipe.train.steps, checkpoint.info["seconds"]):
-        if world.leads:
-            folder.finish(start)
-            print(f"{folder.path}: all {start} steps are done")
-        return DONE
-    group = agreement(recipe.data)
-    loader = Loader(corpus, recipe.data, world.rank, world.size, start, recipe.train.steps, group, stop.starve)
-    model = initial_model(recipe, corpus)
-    objective = PretrainingObjective(model, recipe.objective)
-    if world.leads:
-        with corpus.splits[0].tokenizer() as tokenizer:
-            folder.prepare(tokenizer)
-        print(summary(recipe, corpus, model.parameter_count(), stage_of(ds_config), world), flush=True)
-    engine = Engine(objective, recipe.optimizer, recipe.train.precision, ds_config, world, checkpoint)
-    config, micro_tokens = model.config, recipe.data.micro_tokens
-    peak = peak_rate(config, recipe.train.precision, micro_tokens, world.device)
-    rates = Rates(world, lambda step: sum(operations(config, Work.of_step(step)).values()), peak)
-    heldout = evaluation(recipe, corpus, world)
-    return Training(engine, folder, stop, rates, unigram_loss(corpus), checkpoint, heldout, traced).run(loader)
-
-
-def evaluation(recipe: Recipe, corpus: Corpus, world: World) -> Evaluation | None:
-    """Of the recipe, on the documents that its data hold out; None where it wants none."""
-    if not recipe.train.evaluate_every:
-        return None
-    heldout = Corpus.opened([split.location for split in corpus.splits], "heldout", cache_of(recipe))
-    with corpus.splits[0].tokenizer() as folder:
-        tokenizer = load_tokenizer(folder)
-    return Evaluation(heldout, recipe.data, recipe.train.evaluate_samples, tokenizer, world)
-
-
-def cache_of(recipe: Recipe) -> Cache:
-    """What keeps what is read over a network."""
-    return Cache(Path(recipe.data.cache).expanduser(), int(recipe.data.cache_gb * 1e9))
-
-
-def unigram_loss(corpus: Corpus) -> float:
-    """The loss, in nats, of answering every masked word with the frequencies of the text."""
-    logs = corpus.unigram_log_probabilities
-    return float(-(np.exp(logs) * logs).sum())
-
-
-def summary(recipe: Recipe, corpus: Corpus, parameters: int, stage: int, world: World) -> str:
-    """What the numbers of the recipe come to, in four lines."""
-    batch, steps, length = recipe.data.global_batch, recipe.train.steps, corpus.tokens / corpus.samples
-    tokens = batch * length
-    epochs = steps * batch / corpus.samples
-    micro = f"micro-batches of at most {recipe.data.micro_tokens:,}"
-    return "\n".join(
-        [
-            f"model  {parameters:,} parameters, vocabulary {corpus.vocab_size:,}",
-            f"data   {corpus.samples:,} samples of {length:.0f} tokens, {corpus.seq_length} at most",
-            f"batch  {batch:,} samples = {tokens:,.0f} tokens a step / {world.size} ranks, in {micro}",
-            f"run    {steps:,} steps = {steps * tokens:,.0f} tokens, {epochs:.2f} epochs; "
-            f"{recipe.train.precision}, ZeRO {stage}, {world.device.type}",
-        ]
-    )
+    """Trains a run; returns the exit code, and raises, as ``session.train``."""
+    return session.train(command, pretraining, world, stop)
 
 
 def main(argv: list[str]) -> NoReturn:
     """Runs a command line and leaves the process."""
-    launched = "RANK" in os.environ
-    try:
-        command = parse_command(argv, "Pretrains an encoder from a folder of shards.")
-        stop, world = StopRequest(), join_world()
-        with Watch(world.watching, stop, launched):
-            code = pretrain(command, world, stop)
-        leave(code)
-    except (ValueError, OSError, FloatingPointError, Starved) as error:
-        if os.environ.get("RANK", "0") != "0":
-            time.sleep(OTHERS_WAIT)
-        print(f"pretrain: {error}", file=sys.stderr)
-        leave(CONTINUE if isinstance(error, Starved) else WRONG)
-    except Exception:
-        time.sleep(OTHERS_WAIT)
-        traceback.print_exc()
-        leave(BROKEN)
-
-
-def leave(code: int) -> NoReturn:
-    """Ends the process at once: the interpreter's own way out sometimes aborts inside ZeRO-3."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
+    session.main("pretrain", argv, "Pretrains an encoder from a folder of shards.", pretraining)
 
 
 if __name__ == "__main__":

@@ -29,10 +29,15 @@ class ObjectiveConfig:
 
     def __post_init__(self) -> None:
         weights = f"objective weights mlm {self.mlm}, sop {self.sop}, nsp {self.nsp}"
-        if min(self.mlm, self.sop, self.nsp) < 0 or max(self.mlm, self.sop, self.nsp) == 0:
-            raise ValueError(f"{weights}: none may be negative, one must be positive")
+        if min(self.weights) < 0:
+            raise ValueError(f"{weights}: none may be negative")
         if self.sop and self.nsp:
             raise ValueError(f"{weights}: pairs are of one kind or the other, set one of sop and nsp to 0")
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """All of them."""
+        return self.mlm, self.sop, self.nsp
 
     @property
     def pairs(self) -> str | None:
@@ -53,7 +58,17 @@ class Contribution:
     values: dict[str, torch.Tensor]
 
 
-class PretrainingObjective(nn.Module):
+class Objective(nn.Module):
+    """What an engine trains: its forward turns a micro-batch into a ``Contribution``.
+
+    Attributes:
+        model: what is learnt.
+    """
+
+    model: PretrainingModel
+
+
+class PretrainingObjective(Objective):
     """MLM on masked tokens and SOP or NSP on pairs, each averaged over the global batch."""
 
     def __init__(self, model: PretrainingModel, config: ObjectiveConfig) -> None:
@@ -71,18 +86,31 @@ class PretrainingObjective(nn.Module):
         """The batch's contribution. Samples without a pair have no part in SOP or NSP."""
         scored = self.model(batch.ids, batch.token_types, batch.packing, batch.masked, batch.labels)
         pair_logits = scored.pair_logits_B2
-        masked, pairs = max(1, batch.counts.masked), max(1, batch.counts.pairs)
+        masked = max(1, batch.counts.masked)
         losses = {"mlm": scored.mlm_loss / masked}
         accuracies = {"mlm_accuracy": scored.mlm_right / masked}
         weighted = [self.config.mlm * losses["mlm"]]
         if pair_logits is not None:
-            # In fp32: a sum of many terms in bf16 would lose the small ones.
-            told = F.cross_entropy(pair_logits.float(), batch.order, ignore_index=-1, reduction="sum") / pairs
-            # Where its weight is 0 too: the engine wants a gradient of every parameter.
-            weighted.append(max(self.config.sop, self.config.nsp) * told)
+            weight, told, right = told_pairs(pair_logits, batch, self.config)
+            weighted.append(weight * told)
             if kind := self.config.pairs:
                 losses[kind] = told
-                accuracies[f"{kind}_accuracy"] = (pair_logits.argmax(-1) == batch.order).sum() / pairs
+                accuracies[f"{kind}_accuracy"] = right
         loss = torch.stack(weighted).sum()
         values = {"loss": loss, **losses, **accuracies}
         return Contribution(loss, {name: value.detach().float() for name, value in values.items()})
+
+
+def told_pairs(
+    logits_B2: torch.Tensor, batch: MicroBatch, config: ObjectiveConfig
+) -> tuple[float, torch.Tensor, torch.Tensor]:
+    """What a pair head makes of the labels: the weight of its loss, the loss, and how many are right; shares of means.
+
+    The weight may be 0, and the loss counts all the same: the engine wants a gradient of every parameter.
+    """
+    pairs = max(1, batch.counts.pairs)
+    # A sum of many terms in bf16 would lose the small ones.
+    exact_B2 = logits_B2.to(torch.promote_types(logits_B2.dtype, torch.float32))
+    loss = F.cross_entropy(exact_B2, batch.order, ignore_index=-1, reduction="sum") / pairs
+    right = (logits_B2.argmax(-1) == batch.order).sum() / pairs
+    return max(config.sop, config.nsp), loss, right

@@ -17,6 +17,7 @@ import yaml
 from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
 
 from litebert.data.plan import DataConfig
+from litebert.distill.config import DistillConfig
 from litebert.model.encoder import ModelConfig
 from litebert.model.presets import PRESETS
 from litebert.objectives import ObjectiveConfig
@@ -115,11 +116,12 @@ SECTIONS: dict[str, type] = {
     "train": TrainConfig,
     "health": HealthConfig,
 }
+OF_DISTILLATION: dict[str, type] = {"distill": DistillConfig}
 
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """A checked recipe.
+    """A checked recipe; ``distill`` is None where nothing is learnt from a teacher.
 
     ``model.vocab_size`` is no key of a recipe: the data decide it (``model_config``).
     """
@@ -131,6 +133,7 @@ class Recipe:
     schedule: ScheduleConfig
     train: TrainConfig
     health: HealthConfig
+    distill: DistillConfig | None = None
 
     def model_config(self, vocab_size: int) -> ModelConfig:
         """The model for a vocabulary."""
@@ -144,6 +147,10 @@ class Recipe:
             problems.append(f"schedule.warmup_steps {warmup} exceeds train.steps {steps}")
         if (pairs := self.objective.pairs) and not self.model.pooler:
             problems.append(f"objective.{pairs} needs model.pooler true: set it, or objective.{pairs} 0")
+        if self.distill and self.distill.sop and not self.model.pooler:
+            problems.append("distill.sop needs model.pooler true: set it, or distill.sop 0")
+        if not any([*self.objective.weights, *(self.distill.weights if self.distill else ())]):
+            problems.append(f"every weight of {' and '.join(['objective', *['distill'] * bool(self.distill)])} is 0")
         return problems
 
     def check_data(self, seq_length: int, pairs: str) -> None:
@@ -177,6 +184,10 @@ class Recipe:
         """Plain values by section and key, as YAML and JSON can hold them."""
         content = dataclasses.asdict(self)
         del content["model"]["vocab_size"]
+        if self.distill:
+            content["distill"]["layers"] = list(self.distill.layers)
+        else:
+            del content["distill"]
         content["data"]["mixture"] = {str(step): list(shares) for step, shares in self.data.mixture.items()}
         content["optimizer"]["betas"] = list(self.optimizer.betas)
         return content
@@ -192,7 +203,8 @@ class Recipe:
         Raises:
             ValueError: something in it is unknown or wrong.
         """
-        return _build(_attempt("recipe", lambda: _parser("").parse_object(dict(content))), "recipe")
+        sections = _sections("distill" in content)
+        return _build(_attempt("recipe", lambda: _parser("", sections).parse_object(dict(content))), "recipe", sections)
 
 
 def fixed(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -209,16 +221,21 @@ class Command:
         data: folders of shards, paths or URLs.
         run: folder of the run.
         traced: steps to record a trace of.
+        teachers: folders of what is learnt from.
     """
 
     recipe: Recipe
     data: tuple[str, ...]
     run: Path
     traced: int = 0
+    teachers: tuple[Path, ...] = ()
 
 
-def parse_command(argv: Sequence[str], description: str) -> Command:
+def parse_command(argv: Sequence[str], description: str, *, distils: bool = False) -> Command:
     """Reads ``--config FILE --data SHARDS --run RUN``, perhaps ``--profile STEPS``, and any ``--section.key value``.
+
+    Args:
+        distils: whether it has ``--teacher MODEL`` as well, and the section ``distill``.
 
     Raises:
         ValueError: a key is unknown, a value is wrong, or values contradict each other; one line names all of
@@ -228,30 +245,47 @@ def parse_command(argv: Sequence[str], description: str) -> Command:
     own.add_argument("--data", nargs="+")  # jsonargparse would take it for the section of that name
     own.add_argument("--config", type=Path)
     own.add_argument("--profile", type=int, nargs="?", const=TRACED, default=0)
+    sections = _sections(distils)
+    if distils:
+        own.add_argument("--teacher", type=Path, nargs="+")
     files, overrides = _attempt("command line", lambda: own.parse_known_args(argv))
     arguments = list(overrides)
     if files.config:
-        _check_file(files.config)
+        _check_file(files.config, sections)
         arguments = ["--config", str(files.config), *overrides]
     dotted = [flag[2:].split("=")[0] for flag in overrides if flag.startswith("--") and "." in flag]
-    _refuse_unknown(dotted, "command line")
-    parsed = _attempt("command line", lambda: _parser(description).parse_args(arguments))
-    parsed = _parser(description, parsed.model.preset).parse_args(arguments)
-    missing = [flag for flag, value in {"--data": files.data, "--run": parsed.run}.items() if value is None]
-    if missing:
-        raise ValueError(f"{' and '.join(missing)} missing: say where the shards are, and where the run is to go")
+    _refuse_unknown(dotted, "command line", sections)
+    parsed = _attempt("command line", lambda: _parser(description, sections).parse_args(arguments))
+    parsed = _parser(description, sections, parsed.model.preset).parse_args(arguments)
+    wanted = {"--data": "where the shards are", "--run": "where the run is to go"}
+    given = {"--data": files.data, "--run": parsed.run}
+    if distils:
+        wanted, given = wanted | {"--teacher": "what is learnt from"}, given | {"--teacher": files.teacher}
+    if missing := [flag for flag, value in given.items() if value is None]:
+        raise ValueError(f"{' and '.join(missing)} missing: say {', '.join(wanted[flag] for flag in missing)}")
     source = " and ".join([*([str(files.config)] if files.config else []), *(["command line"] if overrides else [])])
-    return Command(_build(parsed, source or "command line"), tuple(files.data), Path(parsed.run), files.profile)
+    recipe = _build(parsed, source or "command line", sections)
+    teachers = tuple(files.teacher) if distils else ()
+    return Command(recipe, tuple(files.data), Path(parsed.run), files.profile, teachers)
 
 
-def _parser(description: str, preset: str = DEFAULT_PRESET) -> ArgumentParser:
-    usage = "%(prog)s --config FILE --data SHARDS --run RUN [--section.key value ...]"
+def _sections(distils: bool) -> dict[str, type]:
+    return SECTIONS | OF_DISTILLATION if distils else SECTIONS
+
+
+def _parser(description: str, sections: Mapping[str, type], preset: str = DEFAULT_PRESET) -> ArgumentParser:
+    more = "--teacher MODEL " if "distill" in sections else ""
+    usage = f"%(prog)s --config FILE --data SHARDS {more}--run RUN [--section.key value ...]"
     parser = ArgumentParser(usage=usage, description=description, exit_on_error=False, print_config=None)
     parser.add_argument("--config", action=ActionConfigFile, help="recipe: a YAML file of the keys below, by section")
     parser.add_argument("--run", metavar="RUN", help="folder of the run; started again with the same one, it goes on")
     parser.add_argument("--profile", metavar="STEPS", help=f"steps to record in RUN/profile, {TRACED} if not said")
+    if "distill" in sections:
+        parser.add_argument(
+            "--teacher", metavar="MODEL", help="a run, a checkpoint or a Hugging Face folder; several are averaged"
+        )
     parser.add_argument("--local_rank", type=int, help=argparse.SUPPRESS)  # DeepSpeed's launcher passes it
-    for section, config in SECTIONS.items():
+    for section, config in sections.items():
         parser.add_class_arguments(config, section, skip={"vocab_size"})
     assert parser.groups is not None
     parser.groups["model"].add_argument(
@@ -265,7 +299,7 @@ def _parser(description: str, preset: str = DEFAULT_PRESET) -> ArgumentParser:
     parser.set_defaults({f"model.{key}": value for key, value in shape.items()})
     for action in parser._actions:
         action.required = False  # a shape has no defaults of its own, but the preset's
-        if action.dest in SECTIONS:  # a file for one section: an option too many
+        if action.dest in sections:  # a file for one section: an option too many
             action.help = argparse.SUPPRESS
         if action.dest == "data":
             action.metavar, action.help = (
@@ -275,7 +309,7 @@ def _parser(description: str, preset: str = DEFAULT_PRESET) -> ArgumentParser:
     return parser
 
 
-def _check_file(path: Path) -> None:
+def _check_file(path: Path, sections: Mapping[str, type]) -> None:
     """Reads a recipe's file by itself, so that its errors name it."""
     try:
         content = yaml.safe_load(path.read_text()) or {}
@@ -283,14 +317,18 @@ def _check_file(path: Path) -> None:
         raise ValueError(f"{path}: cannot be read: {_one_line(error)}") from None
     if not isinstance(content, dict):
         raise ValueError(f"{path}: not a recipe: it should be keys by section")
-    _refuse_unknown(_flat(content), str(path))
-    _attempt(str(path), lambda: _parser("").parse_args(["--config", str(path)]))
+    _refuse_unknown(_flat(content), str(path), sections)
+    _attempt(str(path), lambda: _parser("", sections).parse_args(["--config", str(path)]))
 
 
-def _refuse_unknown(keys: Iterable[str], source: str) -> None:
-    known = {f"{section}.{field.name}" for section, config in SECTIONS.items() for field in dataclasses.fields(config)}
+def _refuse_unknown(keys: Iterable[str], source: str, sections: Mapping[str, type]) -> None:
+    known = {f"{section}.{field.name}" for section, config in sections.items() for field in dataclasses.fields(config)}
     known = known - {"model.vocab_size"} | {"model.preset"}
     problems = []
+    keys = list(keys)
+    if strange := {key.split(".")[0] for key in keys} & OF_DISTILLATION.keys() - sections.keys():
+        problems.append(f"section {', '.join(sorted(strange))} is for launcher/distill.py, which has a teacher")
+        keys = [key for key in keys if key.split(".")[0] not in strange]
     for key in keys:
         if key == "model.vocab_size":
             problems.append("model.vocab_size is for the data to decide: remove it")
@@ -301,10 +339,10 @@ def _refuse_unknown(keys: Iterable[str], source: str) -> None:
         raise ValueError(f"{source}: {'; '.join(problems)}")
 
 
-def _build(parsed: Namespace, source: str) -> Recipe:
+def _build(parsed: Namespace, source: str, configs: Mapping[str, type]) -> Recipe:
     """Makes the sections, and reports the problems of all of them together."""
     sections, problems = {}, []
-    for name, config in SECTIONS.items():
+    for name, config in configs.items():
         values = parsed[name].as_dict()
         if name == "model":
             values["vocab_size"] = PRESETS[values.pop("preset")].vocab_size

@@ -10,7 +10,7 @@ from torch import Tensor
 from data_tools.text.interface import TextTokenizer
 from litebert.data.batch import Counts, MicroBatch
 from litebert.model.attention import Packing
-from litebert.objectives import PretrainingObjective
+from litebert.objectives import Objective
 
 MASK = "[MASK]"
 SENTENCES = (
@@ -43,7 +43,7 @@ def questions(tokenizer: TextTokenizer) -> MicroBatch:
     )
 
 
-def answers(objective: PretrainingObjective, batch: MicroBatch) -> tuple[Tensor, Tensor]:
+def answers(objective: Objective, batch: MicroBatch) -> tuple[Tensor, Tensor]:
     """The likeliest pieces for each mask, the best first: probabilities and ids, [sentences, CANDIDATES]."""
     output = objective.model(batch.ids, batch.token_types, batch.packing, batch.masked)
     best = output.mlm_logits_MV.float().softmax(-1).topk(CANDIDATES)

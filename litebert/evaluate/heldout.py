@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections import defaultdict
+from collections.abc import Sequence
 from statistics import NormalDist
 
 import torch
@@ -13,8 +14,13 @@ from data_tools.progress import Progress
 from litebert.data.loader import Loader
 from litebert.data.plan import DataConfig
 from litebert.data.split import Split
+from litebert.distill.config import DistillConfig
+from litebert.distill.objective import DistillationObjective
+from litebert.distill.sources import Live
+from litebert.distill.states import Wanted
+from litebert.distill.teacher import Teacher
 from litebert.model.heads import PretrainingModel
-from litebert.objectives import ObjectiveConfig, PretrainingObjective
+from litebert.objectives import Objective, ObjectiveConfig, PretrainingObjective
 
 _BATCH = 64
 
@@ -30,6 +36,9 @@ class Heldout:
         sop_accuracy, nsp_accuracy: of the model, on the samples that have two segments; None for a model without a
             pair head, and where the data's pairs are not of the kind.
         sop_interval, nsp_interval: their 95 % intervals (Wilson 1927).
+        kl: KL(teacher || model) on the masked tokens, nats; of several teachers, from the mean of their probabilities;
+            None without one.
+        agreement: share of masked tokens of which model and teacher think the same likeliest; None without a teacher.
         samples, masked_tokens, pairs: how many there were.
         parameters: of the model.
     """
@@ -42,24 +51,35 @@ class Heldout:
     sop_interval: tuple[float, float] | None
     nsp_accuracy: float | None
     nsp_interval: tuple[float, float] | None
+    kl: float | None
+    agreement: float | None
     samples: int
     masked_tokens: int
     pairs: int
     parameters: int
 
 
-def evaluate_heldout(model: PretrainingModel, train: Split, heldout: Split, device: torch.device) -> Heldout:
+def evaluate_heldout(
+    model: PretrainingModel,
+    train: Split,
+    heldout: Split,
+    device: torch.device,
+    teachers: Sequence[Teacher] = (),
+) -> Heldout:
     """Figures of a model on every sample of a split, with its first masked copy.
 
     Args:
         model: in evaluation mode; it is moved to the device.
         train: the split whose token counts are the baseline.
         heldout: the split to measure on.
+        teachers: that it is compared with, on the device.
     """
     told = heldout.pairs if model.pair is not None else "none"
     weights = ObjectiveConfig(sop=float(told == "sop"), nsp=float(told == "nsp"))
-    objective = PretrainingObjective(model.to(device), weights)
+    objective = _objective(model.to(device), weights, teachers)
     averaged = {"mlm": "masked", "mlm_accuracy": "masked"}
+    if teachers:
+        averaged |= {"kl": "masked", "agreement": "masked"}
     if weights.pairs:
         averaged[f"{told}_accuracy"] = "pairs"
     log_unigram = torch.from_numpy(train.unigram_log_probabilities)
@@ -92,11 +112,21 @@ def evaluate_heldout(model: PretrainingModel, train: Split, heldout: Split, devi
         sop_interval=interval["sop"],
         nsp_accuracy=accuracy["nsp"],
         nsp_interval=interval["nsp"],
+        kl=sums["kl"] / masked if teachers else None,
+        agreement=sums["agreement"] / masked if teachers else None,
         samples=heldout.samples,
         masked_tokens=int(sums["masked"]),
         pairs=int(sums["pairs"]),
         parameters=model.parameter_count(),
     )
+
+
+def _objective(model: PretrainingModel, weights: ObjectiveConfig, teachers: Sequence[Teacher]) -> Objective:
+    """In evaluation mode, what gives the values that are averaged."""
+    if not teachers:
+        return PretrainingObjective(model, weights).eval()
+    source, words = Live(teachers, Wanted(), temperature=1.0), DistillConfig(cos=0.0, temperature=1.0)
+    return DistillationObjective(model, source, words, weights, (), teachers[0].model.config.hidden_size).eval()
 
 
 def wilson_interval(successes: float, trials: float, confidence: float = 0.95) -> tuple[float, float]:

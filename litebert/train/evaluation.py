@@ -12,7 +12,7 @@ from litebert.data.corpus import Corpus
 from litebert.data.loader import Loader
 from litebert.data.plan import DataConfig
 from litebert.evaluate.cloze import answers, page, questions
-from litebert.objectives import PretrainingObjective
+from litebert.objectives import Objective
 from litebert.train.engine import Engine
 from litebert.train.world import World
 
@@ -57,5 +57,5 @@ class Evaluation:
         return page(self._tokenizer, shares.tolist(), ids.tolist())
 
 
-def _values(objective: PretrainingObjective, batch: MicroBatch) -> dict[str, torch.Tensor]:
+def _values(objective: Objective, batch: MicroBatch) -> dict[str, torch.Tensor]:
     return objective(batch).values

@@ -31,10 +31,15 @@ SHOWN = {
     "mlm_accuracy": ".3f",
     "sop_accuracy": ".3f",
     "nsp_accuracy": ".3f",
+    "ce": ".4f",
+    "cos": ".4f",
+    "agreement": ".3f",
     "grad_norm": ".2f",
     "heldout_mlm": ".4f",
     "heldout_sop_accuracy": ".3f",
     "heldout_nsp_accuracy": ".3f",
+    "heldout_kl": ".4f",
+    "heldout_agreement": ".3f",
     BAD: "d",
 }
 

@@ -1,4 +1,4 @@
-"""The model of a run, as its newest checkpoint has it."""
+"""The model of a run, as a checkpoint has it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from data_tools.text.huggingface import load_tokenizer
 from data_tools.text.interface import TextTokenizer
 from litebert.model.heads import PretrainingModel
 from litebert.recipe import Recipe
-from litebert.train.checkpoint import latest, read_weights
+from litebert.train.checkpoint import latest, read, read_weights, verify
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,13 +31,20 @@ class Trained:
     data_fingerprint: str
 
 
-def load_trained(run: Path) -> Trained:
-    """Load a run's newest checkpoint. Raises ValueError where the folder is no run or has none that is whole."""
+def load_trained(folder: Path) -> Trained:
+    """Load a run's newest checkpoint, or one of its checkpoints.
+
+    Raises ValueError where the folder is neither, or holds none that is whole.
+    """
+    run, checkpoint = folder, None
+    if (folder / "checkpoint.json").is_file():
+        run, checkpoint = folder.resolve().parents[1], read(folder)
+        verify(checkpoint)
     if not (run / "run.json").is_file():
         raise ValueError(
             f"{run}: not a run folder (no run.json); train one: deepspeed launcher/pretrain.py --run {run}"
         )
-    checkpoint = latest(run)
+    checkpoint = checkpoint or latest(run)
     if checkpoint is None:
         raise ValueError(f"{run}: no whole checkpoint in it yet; let it train until it has saved one")
     tokenizer = load_tokenizer(run / "tokenizer")

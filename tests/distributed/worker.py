@@ -1,12 +1,11 @@
-"""One rank of a test: runs several pretraining commands in turn in one process group, which is costly to
-start.
+"""One rank of a test: runs several training commands in turn in one process group, which is costly to start.
 
     python worker.py JOBS RESULTS      with RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT in the
     environment
 
 JOBS is a JSON list of {"arguments": [...], "stop_after": step or null, "sabotage": fields of Sabotage, "rubbish":
-whether memory that torch hands out is full of nan}; rank 0 writes a list of outcomes to RESULTS: an exit code, or the
-text of the error that was raised.
+whether memory that torch hands out is full of nan}; a job with a --teacher is a distillation. Rank 0 writes a list of
+outcomes to RESULTS: an exit code, or the text of the error that was raised.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ from pathlib import Path
 
 import torch
 
+from launcher.distill import distill
 from launcher.pretrain import pretrain
 from litebert.recipe import parse_command
 from litebert.train.stopping import StopRequest
@@ -45,7 +45,9 @@ def outcome(job: dict, world: World) -> int | str:
     try:
         sabotage = Sabotage(**job.get("sabotage", {}))
         with sabotage.applied(world.rank):
-            return pretrain(parse_command(job["arguments"], "test"), world, StopAfter(job.get("stop_after")))
+            distils = "--teacher" in job["arguments"]
+            command = parse_command(job["arguments"], "test", distils=distils)
+            return (distill if distils else pretrain)(command, world, StopAfter(job.get("stop_after")))
     except (ValueError, OSError, FloatingPointError) as error:
         return str(error)
 

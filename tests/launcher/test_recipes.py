@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -40,8 +41,28 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     return Bench(tmp_path_factory.mktemp("bench"))
 
 
+@pytest.fixture(scope="module")
+def teacher(bench: Bench) -> Path:
+    """A BERT of two layers, hardly trained."""
+    overrides = [f"--{key}={value}" for key, value in SMALL.items()] + ["--model.embedding_size=32"]
+    launch("pretrain", REPOSITORY / "launcher" / "recipes" / "bert_base.yaml", bench, "teacher", overrides)
+    return bench.run("teacher")
+
+
+def distils(path: Path) -> bool:
+    return "distill" in yaml.safe_load(path.read_text())
+
+
 def read(path: Path) -> Recipe:
-    return parse_command(["--config", str(path), "--data", "SHARDS", "--run", "RUN"], "").recipe
+    folders = ["--data", "SHARDS", "--run", "RUN", *(["--teacher", "MODEL"] if distils(path) else [])]
+    return parse_command(["--config", str(path), *folders], "", distils=distils(path)).recipe
+
+
+def launch(script: str, path: Path, bench: Bench, run: str, more: list[str]) -> None:
+    program = [sys.executable, str(REPOSITORY / "launcher" / f"{script}.py"), "--config", str(path)]
+    place = ["--data", str(bench.shards), "--run", str(bench.run(run))]
+    done = subprocess.run([*program, *place, *more], env=environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
@@ -53,18 +74,18 @@ def test_a_recipe_is_valid_and_explains_every_key(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_a_recipe_runs(path: Path, bench: Bench) -> None:
+def test_a_recipe_runs(path: Path, bench: Bench, teacher: Path) -> None:
     """Two steps of a shrunken model, with held-out documents and a checkpoint."""
     overrides = [f"--{key}={value}" for key, value in SMALL.items()]
-    if path.stem == "bert_base":
-        overrides[1] = "--model.embedding_size=32"
-    program = [sys.executable, str(REPOSITORY / "launcher" / "pretrain.py"), "--config", str(path)]
-    place = ["--data", str(bench.shards), "--run", str(bench.run(path.stem))]
-    done = subprocess.run([*program, *place, *overrides], env=environment(), capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    if read(path).model.embedding_size == read(path).model.hidden_size:
+        overrides.append("--model.embedding_size=32")
+    if distils(path):
+        overrides += ["--teacher", str(teacher)]
+    launch("distill" if distils(path) else "pretrain", path, bench, path.stem, overrides)
     assert json.loads((bench.run(path.stem) / "done.json").read_text()) == {"step": 2}
     resolved = Recipe.from_dict(yaml.safe_load((bench.run(path.stem) / "recipe.yaml").read_text()))
     assert (resolved.optimizer, resolved.objective) == (read(path).optimizer, read(path).objective)
+    assert resolved.distill == read(path).distill
     assert "heldout_mlm" in bench.metrics(path.stem)[-1]
 
 
@@ -78,8 +99,20 @@ def test_the_albert_recipes_are_the_paper_s(path: Path) -> None:
     assert (recipe.train.steps, recipe.schedule.warmup_steps) == (125_000, 3125)
 
 
+def test_the_distilled_one_is_distilbert_s() -> None:
+    """Sanh et al. 2019, section 3 and the training command that was released with it."""
+    recipe = read(REPOSITORY / "launcher" / "recipes" / "distil_6l.yaml")
+    assert recipe.distill is not None
+    assert dataclasses.replace(recipe.model, dropout=0.0) == PRESETS["distil-6"]
+    weights = (recipe.distill.ce, recipe.objective.mlm, recipe.distill.cos, recipe.distill.temperature)
+    assert weights == (5.0, 2.0, 1.0, 2.0)
+    assert (recipe.optimizer.lr, recipe.optimizer.clip_norm, recipe.model.dropout) == (5e-4, 5.0, 0.1)
+
+
 def test_every_size_that_was_promised_is_there() -> None:
-    assert PAPERS | {"albert_demo", "bert_base", "one_day"} <= {path.stem for path in RECIPES}
+    assert PAPERS | {"albert_demo", "bert_base", "one_day", "distil_6l", "distil_demo"} <= {
+        path.stem for path in RECIPES
+    }
 
 
 def test_two_lengths_are_an_override_of_a_recipe() -> None:

@@ -20,6 +20,10 @@ def parse(*arguments: str) -> Recipe:
     return parse_command([*FOLDERS, *arguments], "").recipe
 
 
+def distilled(*arguments: str) -> Recipe:
+    return parse_command([*FOLDERS, "--teacher", "MODEL", *arguments], "", distils=True).recipe
+
+
 def refusal(*arguments: str) -> str:
     with pytest.raises(ValueError) as caught:
         parse(*arguments)
@@ -157,7 +161,7 @@ def test_help_explains_every_key(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("path", sorted((REPOSITORY / "launcher" / "recipes").glob("*.yaml")), ids=lambda p: p.stem)
 def test_shipped_recipes_are_sound_and_explained(path: Path) -> None:
-    recipe = parse("--config", str(path))
+    recipe = (distilled if "\ndistill:" in path.read_text() else parse)("--config", str(path))
     assert (REPOSITORY / recipe.train.ds_config).is_file()
     for line in path.read_text().splitlines():
         assert not re.match(r" +\w+: .", line) or "#" in line, f"{path.name}: {line.strip()} is not explained"
@@ -179,3 +183,34 @@ def test_a_mixture_comes_from_file_and_command_line_and_goes_through_yaml_and_js
 def test_several_folders_are_several() -> None:
     command = parse_command(["--data", "A", "https://host/B", "--run", "RUN"], "")
     assert command.data == ("A", "https://host/B")
+
+
+def test_a_distillation_has_a_teacher_and_a_section_of_its_own(tmp_path: Path) -> None:
+    command = parse_command([*FOLDERS, "--teacher", "A", "B", "--distill.layers", "[1, 3, 3, 4]"], "", distils=True)
+    assert command.teachers == (Path("A"), Path("B"))
+    recipe = command.recipe
+    assert recipe.distill is not None and recipe.distill.layers == (1, 3, 3, 4)
+    assert Recipe.from_dict(yaml.safe_load(recipe.to_yaml())) == recipe
+    assert fixed(recipe.to_dict())["distill.temperature"] == 2.0
+    assert parse().distill is None and "distill" not in parse().to_dict()
+    path = tmp_path / "distil.yaml"
+    path.write_text("distill: {ce: 1.0}\n")
+    assert refusal("--config", str(path)) == f"{path}: section distill is for launcher/distill.py, which has a teacher"
+    assert "section distill is for launcher/distill.py" in refusal("--distill.cos", "1")
+    with pytest.raises(ValueError, match="--teacher missing: say what is learnt from"):
+        parse_command(FOLDERS, "", distils=True)
+
+
+def test_a_distillation_that_cannot_be_is_one_error() -> None:
+    with pytest.raises(ValueError) as caught:
+        distilled("--distill.ce", "-1", "--distill.temperature", "0", "--distill.layers", "[0, 2]")
+    message = str(caught.value)
+    assert "ce -1.0 is negative" in message and "temperature 0.0 is not positive" in message
+    assert "numbered from 1" in message and "\n" not in message
+    with pytest.raises(ValueError, match=r"distill\.sop needs model\.pooler true"):
+        distilled("--distill.sop", "1", "--model.pooler", "false", "--objective.sop", "0")
+    nothing = ("--objective.mlm", "0", "--objective.sop", "0")
+    assert "every weight of objective is 0" in refusal(*nothing)
+    assert distilled(*nothing).objective.mlm == 0
+    with pytest.raises(ValueError, match="every weight of objective and distill is 0"):
+        distilled(*nothing, "--distill.ce", "0", "--distill.cos", "0")
