@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fcntl
+import gc
 import hashlib
 import json
 import os
@@ -23,6 +24,7 @@ from typing import Any, Protocol
 import data_tools
 
 _LOCK = "lock"
+_NEW_OBJECTS = 200_000  # between two searches for reference cycles
 _UNFINISHED = "."  # what the names of folders begin with that are being written
 
 
@@ -71,7 +73,7 @@ class Work:
     def finish(self, stage: Stage, item: str) -> None:
         """Do an item, unless it is finished."""
         if not self.is_finished(stage.name, item):
-            with self.publishing(stage.name, item) as folder:
+            with self.publishing(stage.name, item) as folder, _seldom_collected():
                 stage.run(item, folder)
 
     @contextlib.contextmanager
@@ -112,6 +114,17 @@ def locked(folder: Path) -> Iterator[Work]:
             stream = _lock(folder)
     with stream:
         yield Work(folder)
+
+
+@contextlib.contextmanager
+def _seldom_collected() -> Iterator[None]:
+    """Few searches for reference cycles: rows by the ten thousand would be looked through again and again for none."""
+    before = gc.get_threshold()
+    gc.set_threshold(_NEW_OBJECTS, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 def _lock(folder: Path) -> contextlib.AbstractContextManager[object] | None:
