@@ -15,7 +15,9 @@ with clipping and AdamW in bf16 mixed precision, without dropout:
 - ``mlm``: a step of the same student without a teacher, ours.
 
 Speeds are real tokens, not padding, per second: of processor time on a CPU, so that others on the machine do not
-count, and of wall time on a GPU. The last line is one JSON object.
+count, and of wall time on a GPU. Beside them stand the operations of matrix products that a real token costs, and how
+much of the rate of large products alone they reach; torch does not count those inside SDPA on a CPU. The last line is
+one JSON object.
 """
 
 from __future__ import annotations
@@ -42,11 +44,13 @@ import torch
 import transformers
 from distillers import HARD, SOFT, find_textbrewer, hugging_face_losses, textbrewer_loss
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 from train_step import (
     SEQ_LENGTH,
     SHARED,
     hugging_face,
     hugging_face_step,
+    matrix_rate,
     micro_batches,
     our_step,
     padded,
@@ -145,39 +149,61 @@ def compare(
     samples = options.samples or (8 if world.device.type == "cpu" else 128)
     batches = micro_batches(split, samples, options.steps + 1)
     sides = our_sides(config, batches, world) | other_sides(config, batches, tokenizer, textbrewer, world)
-    speeds: dict[str, list[float]] = {side: [] for side in sides}
+    speeds: dict[str, list[float]] = {kind: [] for kind in sides}
+    products: dict[str, float] = {}
     for number, batch in enumerate(batches):
         for kind, side in sides.items():
+            if number == 0:  # it warms up
+                with FlopCounterMode(display=False) as counter:
+                    side.step(side.batches[0])
+                products[kind] = counter.get_total_flops() / batch.packing.tokens
+                continue
             took = seconds(lambda: side.step(side.batches[number]), world.device)  # noqa: B023
-            if number:  # the first warms up
-                speeds[kind].append(batch.packing.tokens / took)
+            speeds[kind].append(batch.packing.tokens / took)
     medians = {kind: statistics.median(values) for kind, values in speeds.items()}
     tokens = sum(batch.packing.tokens for batch in batches)
     filled = {
-        kind: tokens / sum(padded_batch["input_ids"].numel() for padded_batch in sides[kind].batches)
+        kind: tokens / sum(places["input_ids"].numel() for places in sides[kind].batches)
         for kind in ("hf", "hf_longest")
     }
+    rate = matrix_rate(world.device)
     print(
         f"\n{name}: {samples} samples a step, of {SEQ_LENGTH} places {filled['hf']:.0%} are text, of those up to a "
-        f"batch's longest {filled['hf_longest']:.0%}; tokens/s, median (least, most), live beside it"
+        f"batch's longest {filled['hf_longest']:.0%}; matrix products at most at {rate / 1e9:,.0f} GFLOP/s\n"
+        f"{'':10} {'tokens/s':>10} {'(least, most)':>18} {'live is':>8} {'MFLOP/token':>12} {'of the rate':>12}"
     )
+    found: dict[str, Any] = {}
     for kind, values in speeds.items():
-        low, high, ratio = min(values), max(values), medians["live"] / medians[kind]
-        print(f"{kind:12} {medians[kind]:10,.1f} ({low:,.1f}, {high:,.1f}) {ratio:6.2f}x")
+        median, low, high = medians[kind], min(values), max(values)
+        ratio, share = medians["live"] / median, products[kind] * median / rate
+        print(
+            f"{kind:10} {median:10,.1f} {f'({low:,.1f}, {high:,.1f})':>18} {ratio:7.2f}x {products[kind] / 1e6:12,.0f}"
+            f" {share:12.0%}"
+        )
+        found[kind] = {
+            "median": round(median, 1),
+            "least": round(low, 1),
+            "most": round(high, 1),
+            "live_ratio": round(ratio, 2),
+            "mflop_per_token": round(products[kind] / 1e6),
+            "share_of_matrix_rate": round(share, 3),
+        }
     spent = {kind: shares(lambda: sides[kind].step(sides[kind].batches[-1]), world.device) for kind in ("live", "hf")}  # noqa: B023
     for kind, profile in spent.items():
-        print(f"{kind}, time by kind:", ", ".join(f"{part} {share:.0%}" for part, share in profile.items()))
+        print(f"{kind}, time by kind:", ", ".join(f"{part} {part_share:.0%}" for part, part_share in profile.items()))
     return {
-        "tokens_per_s": {
-            kind: {"median": round(medians[kind], 1), "least": round(min(v), 1), "most": round(max(v), 1)}
-            for kind, v in speeds.items()
-        },
-        "ratios": {kind: round(medians["live"] / speed, 2) for kind, speed in medians.items() if kind != "live"},
+        "tokens_per_s": found,
         "samples": samples,
         "filled": {kind: round(share, 3) for kind, share in filled.items()},
+        "matrix_gflops": round(rate / 1e9),
         "profile": spent["live"],
         "hf_profile": spent["hf"],
     }
+
+
+def ratios(found: dict[str, Any], side: str) -> dict[str, float | None]:
+    """How many times as fast as a side ours is, by shape; None where that side is not there."""
+    return {name: figures["tokens_per_s"].get(side, {}).get("live_ratio") for name, figures in found.items()}
 
 
 def main() -> None:
@@ -205,9 +231,9 @@ def main() -> None:
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
     versions = {"torch": torch.__version__, "transformers": transformers.__version__}
     report = {
-        "live_ratio_vs_hf": {name: figures["ratios"]["hf"] for name, figures in found.items()},
-        "live_ratio_vs_hf_longest": {name: figures["ratios"]["hf_longest"] for name, figures in found.items()},
-        "live_ratio_vs_textbrewer": {name: figures["ratios"].get("textbrewer") for name, figures in found.items()},
+        "live_ratio_vs_hf": ratios(found, "hf"),
+        "live_ratio_vs_hf_longest": ratios(found, "hf_longest"),
+        "live_ratio_vs_textbrewer": ratios(found, "textbrewer"),
         "shapes": found,
         "hardware": hardware,
         "threads": torch.get_num_threads(),

@@ -134,8 +134,8 @@ def hugging_face_step(
     return step
 
 
-def our_step(objective: Objective, world: World, zero: int = 2) -> Callable[[MicroBatch], None]:
-    ds_config = read_ds_config(Path(f"ds_configs/zero{zero}.json"), "bf16")
+def our_step(objective: Objective, world: World) -> Callable[[MicroBatch], None]:
+    ds_config = read_ds_config(Path("ds_configs/zero2.json"), "bf16")
     engine = Engine(objective, OPTIMIZER, "bf16", ds_config, world)
 
     def step(batch: MicroBatch) -> None:
