@@ -51,7 +51,7 @@ from litebert.data.plan import DataConfig
 from litebert.data.split import Split
 from litebert.model import PRESETS, Packing, PretrainingModel, to_huggingface
 from litebert.model.encoder import ModelConfig
-from litebert.objectives import ObjectiveConfig, PretrainingObjective
+from litebert.objectives import Objective, ObjectiveConfig, PretrainingObjective
 from litebert.train.ds_config import read_ds_config
 from litebert.train.engine import Engine
 from litebert.train.optimizers import OptimizerConfig
@@ -90,31 +90,34 @@ def micro_batches(split: Split, samples: int, count: int) -> list[MicroBatch]:
     return [step.micro_batches[0] for step in islice(Loader(split, config, 0, 1, 0, count), count)]
 
 
-def padded(batch: MicroBatch, collator: Any, pair_label: str) -> dict[str, Tensor]:
-    """The same samples as Hugging Face's collator pads them, with its own names."""
+def padded(batch: MicroBatch, collator: Any, pair_label: str | None) -> dict[str, Tensor]:
+    """The same samples as Hugging Face's collator pads them, with its own names; without pairs, no label of them."""
     labels = torch.full_like(batch.ids, -100)
     labels[batch.masked] = batch.labels
     columns = {"input_ids": batch.ids, "token_type_ids": batch.token_types, "labels": labels}
     rows = {name: column.split(batch.packing.lengths.tolist()) for name, column in columns.items()}
     features = [
-        {name: row[number].tolist() for name, row in rows.items()} | {pair_label: order if order >= 0 else -100}
+        {name: row[number].tolist() for name, row in rows.items()}
+        | ({pair_label: order if order >= 0 else -100} if pair_label else {})
         for number, order in enumerate(batch.order.tolist())
     ]
     return dict(collator(features))
 
 
-def hugging_face(model: PretrainingModel) -> nn.Module:
+def hugging_face(model: PretrainingModel, kind: Any = transformers.AutoModelForPreTraining) -> nn.Module:
     """Its model of the same shape and weights."""
     described, weights = to_huggingface(model, pad_id=0, cls_id=2, sep_id=3)
     del described["architectures"]
-    config = transformers.AutoConfig.for_model(**described)
-    theirs = transformers.AutoModelForPreTraining.from_config(config, attn_implementation="sdpa")
+    theirs = kind.from_config(transformers.AutoConfig.for_model(**described), attn_implementation="sdpa")
     theirs.load_state_dict(weights, strict=False)
     theirs.tie_weights()
     return theirs.train()
 
 
-def hugging_face_step(theirs: nn.Module, device: torch.device) -> Callable[[dict[str, Tensor]], None]:
+def hugging_face_step(
+    theirs: nn.Module, device: torch.device, loss_of: Callable[[dict[str, Tensor]], Tensor] | None = None
+) -> Callable[[dict[str, Tensor]], None]:
+    """A step on padded batches, of the model's own loss or of another."""
     theirs.to(device)
     config = {"lr": OPTIMIZER.lr, "betas": OPTIMIZER.betas, "eps": OPTIMIZER.eps}
     optimizer = torch.optim.AdamW(theirs.parameters(), weight_decay=OPTIMIZER.weight_decay, fused=True, **config)
@@ -122,7 +125,7 @@ def hugging_face_step(theirs: nn.Module, device: torch.device) -> Callable[[dict
     def step(batch: dict[str, Tensor]) -> None:
         on_device = {name: tensor.to(device) for name, tensor in batch.items()}
         with torch.autocast(device.type, torch.bfloat16):
-            loss = theirs(**on_device).loss
+            loss = loss_of(on_device) if loss_of else theirs(**on_device).loss
         loss.backward()
         nn.utils.clip_grad_norm_(theirs.parameters(), OPTIMIZER.clip_norm)
         optimizer.step()
@@ -131,8 +134,7 @@ def hugging_face_step(theirs: nn.Module, device: torch.device) -> Callable[[dict
     return step
 
 
-def our_step(model: PretrainingModel, world: World) -> Callable[[MicroBatch], None]:
-    objective = PretrainingObjective(model, ObjectiveConfig())
+def our_step(objective: Objective, world: World) -> Callable[[MicroBatch], None]:
     ds_config = read_ds_config(Path("ds_configs/zero2.json"), "bf16")
     engine = Engine(objective, OPTIMIZER, "bf16", ds_config, world)
 
@@ -207,7 +209,7 @@ def compare(name: str, split: Split, tokenizer: Path, options: argparse.Namespac
         kind: hugging_face_step(theirs, world.device) for kind, theirs in theirs.items()
     }
     rate_of_flops = flops(model.config, batches[-1])  # before the engine makes its model bf16
-    steps["ours"] = our_step(model, world)
+    steps["ours"] = our_step(PretrainingObjective(model, ObjectiveConfig()), world)
     speeds: dict[str, list[float]] = {kind: [] for kind in steps}
     for number, (batch, other) in enumerate(zip(batches, padded_batches, strict=True)):
         for kind, step in steps.items():

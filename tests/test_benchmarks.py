@@ -1,5 +1,7 @@
 """The benchmarks that need no more than this machine run, and say what they are to say."""
 
+import copy
+import importlib
 import json
 import math
 import os
@@ -7,11 +9,24 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pytest
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
-from litebert.model import ModelConfig, PretrainingModel, save_huggingface
+from litebert.data.batch import Counts, MicroBatch
+from litebert.demo.corpus import cache_folder
+from litebert.model import ModelConfig, Packing, PretrainingModel, save_huggingface, to_huggingface
 
 ROOT = Path(__file__).parents[1]
+
+
+def characters(corpus: Path, folder: Path) -> Path:
+    """A vocab.txt of the characters of a text."""
+    seen = {character for line in corpus.read_text().splitlines() for character in json.loads(line)["text"]}
+    vocab = folder / "vocab.txt"
+    vocab.write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *filter(str.strip, sorted(seen))]) + "\n")
+    return vocab
 
 
 def test_the_data_benchmark_runs_on_little_text(corpus, tokenizer_folder):
@@ -31,11 +46,7 @@ def test_the_data_benchmark_runs_on_little_text(corpus, tokenizer_folder):
 
 
 def test_the_training_step_benchmark_runs_on_little_text(corpus, tmp_path):
-    characters = sorted(
-        {character for line in corpus.read_text().splitlines() for character in json.loads(line)["text"]}
-    )
-    vocab = tmp_path / "vocab.txt"
-    vocab.write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *filter(str.strip, characters)]) + "\n")
+    vocab = characters(corpus, tmp_path)
     command = [sys.executable, "benchmarks/train_step.py", "--quick", "--data", str(corpus), "--vocab", str(vocab)]
     command += ["--shapes", "albert-tiny", "--samples", "2", "--steps", "1"]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
@@ -47,6 +58,95 @@ def test_the_training_step_benchmark_runs_on_little_text(corpus, tmp_path):
     assert math.isclose(figures["ratio_vs_hf"]["albert-tiny"], speeds["ours"] / speeds["hf_eager"], abs_tol=0.02)
     assert 0 < shape["filled"] <= 1 and 0 < shape["share_of_matrix_rate"] < 1
     assert math.isclose(sum(shape["profile"].values()), 1, abs_tol=0.01)
+
+
+def test_the_distillation_benchmark_runs_on_little_text(corpus, tmp_path):
+    command = [sys.executable, "benchmarks/distill.py", "--quick", "--data", str(corpus)]
+    command += ["--vocab", str(characters(corpus, tmp_path))]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "", "LITEBERT_CACHE": str(tmp_path)}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout.splitlines()[-1])
+    shape = figures["shapes"]["small"]
+    speeds = {side: speed["median"] for side, speed in shape["tokens_per_s"].items()}
+    assert speeds.keys() == {"live", "mlm", "hf", "hf_longest"}
+    assert math.isclose(figures["live_ratio_vs_hf"]["small"], speeds["live"] / speeds["hf"], abs_tol=0.02)
+    costs = [shape["tokens_per_s"][side]["mflop_per_token"] for side in ("mlm", "live", "hf_longest", "hf")]
+    assert 0 < costs[0] < costs[1] < costs[2] < costs[3], "a teacher costs something, and so does padding"
+    assert figures["live_ratio_vs_textbrewer"]["small"] is None and "textbrewer==" in done.stdout
+    assert 0 < shape["filled"]["hf"] < shape["filled"]["hf_longest"] <= 1
+    assert math.isclose(sum(shape["profile"].values()), 1, abs_tol=0.01)
+
+
+@pytest.fixture
+def benchmarks(monkeypatch):
+    """Imports one of them, which import each other as scripts do."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    return importlib.import_module
+
+
+@pytest.mark.parametrize("peer", ["hf", "textbrewer"])
+def test_what_distillation_is_timed_beside_has_the_same_losses_and_gradients(peer, benchmarks, tmp_path):
+    distill, distillers = benchmarks("distill"), benchmarks("distillers")
+    textbrewer = distillers.find_textbrewer(cache_folder() / "benchmarks", install=False)
+    if peer == "textbrewer" and textbrewer is None:
+        pytest.skip("TextBrewer is not in the cache: benchmarks/distill.py puts it there")
+    config = ModelConfig(60, hidden_size=24, embedding_size=24, num_layers=4, num_heads=2, intermediate_size=48)
+    teacher, student = distill.pair(config)
+    with torch.no_grad():
+        for parameter in [*teacher.parameters(), *student.parameters()]:
+            parameter.add_(torch.randn_like(parameter), alpha=0.2)
+    batch = masked_batch(config.vocab_size, lengths=(7, 12, 16))
+    batch_padded = padded(batch)
+    theirs = distill.hugging_face_pair(teacher, student)
+
+    ours = distill.live(teacher, student, torch.float32)(batch)
+    ours.loss.backward()
+    if peer == "hf":
+        losses = distillers.hugging_face_losses(*theirs, batch_padded)
+        losses["loss"].backward()
+        for name in ("loss", "mlm", "ce", "cos"):
+            torch.testing.assert_close(ours.values[name], losses[name].detach(), rtol=1e-5, atol=1e-5)
+    else:  # its soft loss is a cross-entropy, the gradient's the same
+        distillers.textbrewer_loss(textbrewer, *theirs, tmp_path, torch.device("cpu"))(batch_padded).backward()
+    expected = {name: parameter.grad for name, parameter in theirs[1].named_parameters()}
+    found = {name: gradient for name, gradient in gradients(student).items() if name in expected}
+    assert found.keys() == expected.keys()
+    assert all(gradient.abs().max() > 0 for name, gradient in expected.items() if "k_lin.bias" not in name)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def gradients(model: PretrainingModel) -> dict[str, torch.Tensor]:
+    """By the names that Hugging Face has for the parameters."""
+    of_gradients = copy.deepcopy(model)
+    for own, parameter in zip(of_gradients.parameters(), model.parameters(), strict=True):
+        assert parameter.grad is not None
+        own.data = parameter.grad
+    return to_huggingface(of_gradients, pad_id=0, cls_id=2, sep_id=3)[1]
+
+
+def masked_batch(vocab_size: int, lengths: tuple[int, ...]) -> MicroBatch:
+    chance = np.random.default_rng(3)
+    tokens, masked = sum(lengths), sum(lengths) // 4
+    draws = ((vocab_size, tokens), (2, tokens), (vocab_size, masked))
+    ids, types, labels = (torch.from_numpy(chance.integers(0, most, size)) for most, size in draws)
+    places = torch.from_numpy(np.sort(chance.choice(tokens, masked, replace=False)))
+    order = torch.full((len(lengths),), -1)
+    return MicroBatch(ids, types, Packing.of(lengths), places, labels, order, Counts(tokens, len(lengths), masked, 0))
+
+
+def padded(batch: MicroBatch) -> dict[str, torch.Tensor]:
+    labels = torch.full_like(batch.ids, -100).index_copy(0, batch.masked, batch.labels)
+    columns = {"input_ids": batch.ids, "token_type_ids": batch.token_types, "attention_mask": torch.ones_like(labels)}
+    lengths = batch.packing.lengths.tolist()
+    return {
+        name: pad_sequence(
+            column.split(lengths),
+            batch_first=True,
+            padding_value=-100 if name == "labels" else 0,
+        )
+        for name, column in (columns | {"labels": labels}).items()
+    }
 
 
 def test_the_soft_targets_benchmark_tells_exact_codecs_from_others(shards, tmp_path):

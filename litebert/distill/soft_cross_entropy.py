@@ -12,9 +12,10 @@ from torch import Tensor
 from litebert.distill.targets import Distribution, Targets
 from litebert.model.cross_entropy import CHUNK, Judged, linear_criterion
 
-# On a CPU several buffers as large as the hard loss's come from fresh pages each time (glibc reuses none of 32 MB or
-# more): of a quarter, the losses took half the time in bf16, and nine tenths in fp32 (E = 128, V = 21128).
-CPU_CHUNK = CHUNK // 4
+# How many chunks are made of the hard loss's on a CPU. Several buffers as large as its come from fresh pages each time
+# (glibc reuses none of 32 MB or more): of a quarter, the losses took half the time in bf16, and nine tenths in fp32
+# (E = 128, V = 21128). Errors of a quarter, each multiplied by itself, took a third more than together (E = 768).
+CPU_CHUNKS = 4
 
 
 class SoftLosses(NamedTuple):
@@ -88,6 +89,6 @@ def soft_linear_cross_entropy(
             errors_CV.scatter_add_(1, score.ids_CN, -of_kl * score.expected)
         return Judged(totals, errors_CV.scatter_add_(1, labels_C1, -of_mlm_C1))
 
-    if chunk is None:
-        chunk = CPU_CHUNK if rows_ME.device.type == "cpu" else CHUNK
-    return SoftLosses(*linear_criterion(rows_ME, weight_VE, bias_V, criterion, chunk))
+    together = CPU_CHUNKS if chunk is None and rows_ME.device.type == "cpu" else 1
+    chunk = CHUNK // together if chunk is None else chunk
+    return SoftLosses(*linear_criterion(rows_ME, weight_VE, bias_V, criterion, chunk, together))

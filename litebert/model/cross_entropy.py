@@ -4,7 +4,8 @@ The gradients of a row's loss are known as soon as its logits are, so the forwar
 backward only scales them (Wijmans et al. 2025, "Cut Your Losses in Large-Vocabulary Language Models"; Hsu et al. 2024,
 "Liger Kernel"). This costs the multiplications that it costs to keep all logits, and no memory that grows with M x V.
 
-Shape suffixes: M = rows, C = rows of a chunk, E = width, V = vocabulary.
+Shape suffixes: M = rows, C = rows of a chunk, W = rows of several chunks, E = width,
+V = vocabulary.
 """
 
 from __future__ import annotations
@@ -40,15 +41,17 @@ Criterion = Callable[[Tensor, slice, bool], Judged]
 
 @torch.compiler.disable  # every step has another number of rows: traced, each number of chunks would be compiled anew
 def linear_criterion(
-    rows_ME: Tensor, weight_VE: Tensor, bias_V: Tensor, criterion: Criterion, chunk: int = CHUNK
+    rows_ME: Tensor, weight_VE: Tensor, bias_V: Tensor, criterion: Criterion, chunk: int = CHUNK, together: int = 1
 ) -> tuple[Tensor, ...]:
     """A criterion's totals over the logits ``linear(rows, weight, bias)``; the first of them has a gradient.
 
     Args:
         chunk: how many logits exist at a time.
+        together: of how many chunks the errors, in the dtype of the rows, are multiplied at once: to sum up products of
+            the weights' size takes as long as to make them.
     """
     with_gradient = torch.is_grad_enabled() and any(x.requires_grad for x in (rows_ME, weight_VE, bias_V))
-    return _LinearCriterion.apply(rows_ME, weight_VE, bias_V, criterion, chunk, with_gradient)
+    return _LinearCriterion.apply(rows_ME, weight_VE, bias_V, criterion, chunk, together, with_gradient)
 
 
 def linear_cross_entropy(
@@ -87,6 +90,7 @@ class _LinearCriterion(torch.autograd.Function):
         bias_V: Tensor,
         criterion: Criterion,
         chunk: int,
+        together: int,
         with_gradient: bool,
     ) -> tuple[Tensor, ...]:
         # Sums of thousands of terms: in bf16 the small ones would be lost.
@@ -98,15 +102,21 @@ class _LinearCriterion(torch.autograd.Function):
             gradients = [of_rows_ME, of_weight_VE, of_bias_V]
         size = max(1, chunk // len(weight_VE))
         sums: tuple[Tensor, ...] = ()
+        waiting: list[Tensor] = []
         for begin in range(0, max(1, len(rows_ME)), size):  # no rows are one chunk of none
             rows = slice(begin, begin + size)
             totals, errors_CV = criterion(F.linear(rows_ME[rows], weight_VE, bias_V).to(exact), rows, with_gradient)
             sums = tuple(map(torch.add, sums, totals)) if sums else totals
-            if errors_CV is not None:
-                of_bias_V += errors_CV.sum(0)
-                errors_CV = errors_CV.to(rows_ME.dtype)
-                torch.mm(errors_CV, weight_VE, out=of_rows_ME[rows])
-                of_weight_VE += errors_CV.t() @ rows_ME[rows]
+            if errors_CV is None:
+                continue
+            of_bias_V += errors_CV.sum(0)
+            waiting.append(errors_CV.to(rows_ME.dtype))
+            if len(waiting) == together or begin + size >= len(rows_ME):
+                errors_WV = waiting[0] if len(waiting) == 1 else torch.cat(waiting)
+                end = begin + len(waiting[-1])
+                torch.mm(errors_WV, weight_VE, out=of_rows_ME[end - len(errors_WV) : end])
+                of_weight_VE += errors_WV.t() @ rows_ME[end - len(errors_WV) : end]
+                waiting = []
         ctx.save_for_backward(*gradients)
         ctx.mark_non_differentiable(*sums[1:])
         return sums
@@ -120,5 +130,5 @@ class _LinearCriterion(torch.autograd.Function):
             of_rows_ME * scale.to(dtype),
             (of_weight_VE * scale).to(dtype),
             (of_bias_V * scale).to(dtype),
-            *[None] * 3,
+            *[None] * 4,
         )

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from litebert.model import PRESETS, Packing, PretrainingModel
-from litebert.model.cross_entropy import linear_cross_entropy
+from litebert.model.cross_entropy import Judged, linear_criterion, linear_cross_entropy
 from tests.allocations import Allocations
 
 VOCAB = 50
@@ -40,6 +40,24 @@ def test_values_and_gradients_are_those_of_whole_logits(chunk: int, dtype: torch
     for gradient, expected in zip(gradients, torch.autograd.grad(reference / 7, exact), strict=True):
         assert gradient.dtype == dtype
         torch.testing.assert_close(gradient.double(), expected, atol=tolerance, rtol=tolerance)
+
+
+@pytest.mark.parametrize("together", [1, 2, 3, 9])
+def test_errors_of_several_chunks_are_multiplied_at_once(together: int) -> None:
+    """Of 20 rows in chunks of 3, whose last is shorter, as the last of those that are together may be."""
+    rows_ME, weight_VE, bias_V, _ = inputs(20, torch.float64)
+
+    def quartic(logits_CV: Tensor, rows: slice, with_gradient: bool) -> Judged:
+        return Judged((logits_CV.pow(4).sum(),), 4 * logits_CV.pow(3))
+
+    ours = rows_ME, weight_VE, bias_V
+    with Allocations() as found:
+        (loss,) = linear_criterion(*ours, quartic, chunk=3 * VOCAB, together=together)
+    expected = F.linear(*ours).pow(4).sum()
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(torch.autograd.grad(loss, ours), torch.autograd.grad(expected, ours))
+    most = max(shape[0] for shape in found.shapes if shape[1:] == (VOCAB,) and shape != weight_VE.T.shape)
+    assert most == max(3, min(20, 3 * together))
 
 
 def test_of_equal_logits_the_first_counts() -> None:
