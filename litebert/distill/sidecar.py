@@ -100,7 +100,7 @@ class Taught:
     @property
     def fields(self) -> dict[str, Any]:
         """Itself as JSON has it."""
-        fields: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
+        fields: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self), sort_keys=True))
         return fields
 
     @classmethod

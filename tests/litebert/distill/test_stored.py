@@ -272,7 +272,7 @@ def test_what_does_not_belong_together_is_refused(
     task(two_copies, *soft, "--distill.cos=0", "--teacher", str(teacher_folder))
     with pytest.raises(ValueError, match=r"has the answers of teacher .* give the one that answered"):
         task(two_copies, *soft, "--distill.cos=0", "--teacher", str(opinionated(2)))
-    with pytest.raises(ValueError, match="distill.start teacher copies layers of the teacher: give it as --teacher"):
+    with pytest.raises(ValueError, match=r"distill\.start teacher copies layers of the teacher: give it as --teacher"):
         task(two_copies, *soft, "--distill.cos=0")
     with pytest.raises(ValueError, match=r"answers other train samples or masks than those of .*teach these"):
         task(shards, *soft, *WORDS)
