@@ -3,8 +3,9 @@
 launcher/distill.py --soft SOFT then learns from them, any student, order, batch and number of GPUs, and no teacher
 runs. The teacher is what launcher/distill.py takes for one.
 
-Started by torchrun, deepspeed or srun, each rank takes its share of the shards; --task I/N takes one of N shares, from
-0, on top of that, for a job array. Killed at any moment, the same command goes on where it was.
+Started by torchrun, deepspeed or srun, each rank takes its share of the shards. --task I/N takes one of N shares, from
+0, of which ranks then take theirs: sbatch --array=0-15 with --task $SLURM_ARRAY_TASK_ID/16. Killed at any moment, the
+same command goes on where it was, with as many ranks or tasks as you like.
 
 Exit codes: 0 its share is done, 2 something is wrong and said.
 """
@@ -57,7 +58,7 @@ def main(argv: Sequence[str]) -> int:
 
 def share() -> tuple[int, int]:
     """This process's number, from 0, among those that were started with it, and how many they are."""
-    for rank, size in (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS")):
+    for rank, size in (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS")):
         if rank in os.environ and size in os.environ:
             return int(os.environ[rank]), int(os.environ[size])
     return 0, 1

@@ -133,7 +133,7 @@ class Teaching:
         else:
             self._unfinished.mkdir(parents=True, exist_ok=True)
             self._write(taught, json.dumps(self.taught.fields).encode())
-        if self._head:
+        if self._head and not (self._output / head.FILE).is_file():
             self._write(self._output / head.FILE, self._head)
         return True
 
@@ -190,11 +190,11 @@ class Teaching:
     def _publish(self) -> int:
         """Writes the manifest if all sidecars are finished; returns how many are not."""
         found = {split.name: [self._finished(shard) for shard in split.shards] for split in self._splits}
-        entries = {name: [entry for entry in split if entry] for name, split in found.items()}
-        left = sum(len(split) for split in found.values()) - sum(len(split) for split in entries.values())
+        left = sum(split.count(None) for split in found.values())
         if (self._output / sidecar.FILE).is_file():  # another process was quicker
             return 0
         if not left:
+            entries = {name: [entry for entry in split if entry] for name, split in found.items()}
             self._write(self._output / sidecar.FILE, SoftManifest(self.taught, entries).content())
             self._clear()
         return left

@@ -108,7 +108,7 @@ def test_tasks_and_ranks_share_the_work(
     for number, (task, rank) in enumerate(shares):
         with pytest.raises(ValueError, match="no finished soft targets"):
             SoftFolder(output)
-        launcher_of = (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS"))[number % 2]
+        launcher_of = (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"))[number % 2]
         for name, value in zip(launcher_of, (rank, 2), strict=True):
             monkeypatch.setenv(name, str(value))
         before = set(written(output)) if output.exists() else set()

@@ -26,14 +26,17 @@ from litebert.data.loader import Loader
 from litebert.data.plan import DataConfig
 from litebert.data.split import Split
 from litebert.distill.answers import Answering
-from litebert.distill.codecs import TeacherHead, codec_of, keyed_uniforms
+from litebert.distill.codecs import CodecConfig, TeacherHead, codec_of, keyed_uniforms
 from litebert.distill.config import DistillConfig
+from litebert.distill.objective import DistillationObjective
 from litebert.distill.sources import Stored, check_supply
 from litebert.distill.states import Wanted
 from litebert.distill.stored import SoftData, SoftFolder
 from litebert.distill.targets import Dense
 from litebert.distill.task import distillation
 from litebert.distill.teacher import Teacher
+from litebert.model.heads import PretrainingModel
+from litebert.objectives import ObjectiveConfig
 from litebert.recipe import parse_command
 from litebert.train.world import Channel, World
 from tests.litebert.distill.conftest import CODECS
@@ -244,6 +247,24 @@ def test_the_head_alone_gives_the_teachers_words(two_copies: Path, taught: dict[
 
 def slice_all(words: int, of: Dense) -> torch.Tensor:
     return torch.arange(words).expand(len(of.rows_MD), -1)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+def test_targets_of_one_temperature_say_nothing_at_another(
+    two_copies: Path, teacher: Teacher, temperature: float
+) -> None:
+    codec = codec_of(CodecConfig("topk", k=20, temperature=temperature), teacher.model.config)
+    block = Split(two_copies, "heldout").columns(0, 0)
+    told = dataclasses.replace(block, soft=Answering(teacher, codec).answers(block, 0))
+    counts = Counts(int(block.lengths.sum()), len(block), int(block.counts.sum()), 0)
+    torch.manual_seed(8)
+    student, losses = PretrainingModel(teacher.model.config), DistillConfig(cos=0.0, temperature=temperature)
+    source, hard = Stored(codec, None, 4), ObjectiveConfig(sop=0.0)
+    objective = DistillationObjective(student, source, losses, hard, (), 24).eval()
+    values = objective(micro_batch(told, np.arange(len(block)), counts)).values
+    assert float(values["ce"]) > 0.1 and ("kl" in values) == (temperature == 1)
+    if temperature == 1:
+        assert float(values["kl"]) == pytest.approx(float(values["ce"]), rel=1e-6)
 
 
 SHAPE = (
