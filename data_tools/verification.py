@@ -9,7 +9,7 @@ import numpy as np
 from data_tools.progress import Progress
 from data_tools.shards import tar
 from data_tools.shards.keys import U64, sample_keys
-from data_tools.shards.manifest import Manifest, SplitEntry
+from data_tools.shards.manifest import Manifest, Shard, SplitEntry
 from data_tools.shards.reader import ShardReader
 from data_tools.text.huggingface import load_tokenizer
 from data_tools.text.interface import Vocabulary
@@ -38,7 +38,7 @@ def verify(folder: Path) -> str:
                 elif tar.sha256(path) != shard.sha256:
                     problems.append(f"{shard.name}: its SHA-256 is not the manifest's")
                 else:
-                    problems += _content(ShardReader(folder, shard), tokenizer.vocabulary, own)
+                    problems += _content(folder, shard, tokenizer.vocabulary, own)
                 progress.advance(sum(shard.samples))
         samples += entry.samples
     if problems:
@@ -55,16 +55,16 @@ def _keys(folder: Path, split: str, entry: SplitEntry) -> U64:
     return keys if keys.shape == (entry.samples,) else np.empty(0, np.uint64)
 
 
-def _content(reader: ShardReader, vocabulary: Vocabulary, keys: U64) -> list[str]:
+def _content(folder: Path, shard: Shard, vocabulary: Vocabulary, keys: U64) -> list[str]:
     """What is wrong inside a shard whose bytes are the manifest's."""
-    problems = []
-    ends_block = np.cumsum(reader.shard.samples)
-    for block in range(len(reader.shard.samples)):
+    problems, reader = [], ShardReader(folder, shard)
+    ends_block = np.cumsum(shard.samples)
+    for block in range(len(shard.samples)):
         data = reader.read(block, 0)
         samples, masks = data.samples, data.masks
         ends = np.cumsum(samples.lengths)
         sound = (
-            len(samples) == reader.shard.samples[block]
+            len(samples) == shard.samples[block]
             and len(samples.ids) == ends[-1]
             and samples.ids.max() < vocabulary.size
             and bool((samples.ids[ends - samples.lengths] == vocabulary.cls).all())
@@ -73,8 +73,8 @@ def _content(reader: ShardReader, vocabulary: Vocabulary, keys: U64) -> list[str
             and bool((masks.positions < np.repeat(samples.lengths, masks.counts)).all())
         )
         if not sound:
-            problems.append(f"{reader.shard.name}, block {block}: its columns contradict each other")
-        own = keys[ends_block[block] - reader.shard.samples[block] : ends_block[block]]
+            problems.append(f"{shard.name}, block {block}: its columns contradict each other")
+        own = keys[ends_block[block] - shard.samples[block] : ends_block[block]]
         if not np.array_equal(sample_keys(samples.documents, samples.numbers), own):
-            problems.append(f"{reader.shard.name}, block {block}: its samples are not those of the index of keys")
+            problems.append(f"{shard.name}, block {block}: its samples are not those of the index of keys")
     return problems

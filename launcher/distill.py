@@ -4,6 +4,9 @@ The teacher is a run of launcher/pretrain.py, one of its checkpoints, or a Huggi
 ALBERT or DistilBERT with a masked-word head, of the vocabulary that the shards were built with. Of several,
 --teacher A B, the probabilities are averaged.
 
+--soft SOFT instead of it learns from answers that launcher/teach.py kept; with --teacher beside it, the student begins
+as that teacher, which is not asked again.
+
 Stopping, going on, --profile and exit codes are those of launcher/pretrain.py.
 """
 

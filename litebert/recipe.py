@@ -222,6 +222,7 @@ class Command:
         run: folder of the run.
         traced: steps to record a trace of.
         teachers: folders of what is learnt from.
+        soft: folders of stored soft targets, paths or URLs, one for each of data; or none.
     """
 
     recipe: Recipe
@@ -229,13 +230,14 @@ class Command:
     run: Path
     traced: int = 0
     teachers: tuple[Path, ...] = ()
+    soft: tuple[str, ...] = ()
 
 
 def parse_command(argv: Sequence[str], description: str, *, distils: bool = False) -> Command:
     """Reads ``--config FILE --data SHARDS --run RUN``, perhaps ``--profile STEPS``, and any ``--section.key value``.
 
     Args:
-        distils: whether it has ``--teacher MODEL`` as well, and the section ``distill``.
+        distils: whether it has ``--teacher MODEL`` or ``--soft SOFT`` as well, and the section ``distill``.
 
     Raises:
         ValueError: a key is unknown, a value is wrong, or values contradict each other; one line names all of
@@ -247,7 +249,8 @@ def parse_command(argv: Sequence[str], description: str, *, distils: bool = Fals
     own.add_argument("--profile", type=int, nargs="?", const=TRACED, default=0)
     sections = _sections(distils)
     if distils:
-        own.add_argument("--teacher", type=Path, nargs="+")
+        own.add_argument("--teacher", type=Path, nargs="+", default=[])
+        own.add_argument("--soft", nargs="+", default=[])
     files, overrides = _attempt("command line", lambda: own.parse_known_args(argv))
     arguments = list(overrides)
     if files.config:
@@ -260,13 +263,13 @@ def parse_command(argv: Sequence[str], description: str, *, distils: bool = Fals
     wanted = {"--data": "where the shards are", "--run": "where the run is to go"}
     given = {"--data": files.data, "--run": parsed.run}
     if distils:
-        wanted, given = wanted | {"--teacher": "what is learnt from"}, given | {"--teacher": files.teacher}
+        wanted["--teacher"], given["--teacher"] = "what is learnt from (or --soft)", files.teacher or files.soft or None
     if missing := [flag for flag, value in given.items() if value is None]:
         raise ValueError(f"{' and '.join(missing)} missing: say {', '.join(wanted[flag] for flag in missing)}")
     source = " and ".join([*([str(files.config)] if files.config else []), *(["command line"] if overrides else [])])
     recipe = _build(parsed, source or "command line", sections)
-    teachers = tuple(files.teacher) if distils else ()
-    return Command(recipe, tuple(files.data), Path(parsed.run), files.profile, teachers)
+    teachers, soft = (tuple(files.teacher), tuple(files.soft)) if distils else ((), ())
+    return Command(recipe, tuple(files.data), Path(parsed.run), files.profile, teachers, soft)
 
 
 def _sections(distils: bool) -> dict[str, type]:
@@ -274,7 +277,7 @@ def _sections(distils: bool) -> dict[str, type]:
 
 
 def _parser(description: str, sections: Mapping[str, type], preset: str = DEFAULT_PRESET) -> ArgumentParser:
-    more = "--teacher MODEL " if "distill" in sections else ""
+    more = "{--teacher MODEL, --soft SOFT} " if "distill" in sections else ""
     usage = f"%(prog)s --config FILE --data SHARDS {more}--run RUN [--section.key value ...]"
     parser = ArgumentParser(usage=usage, description=description, exit_on_error=False, print_config=None)
     parser.add_argument("--config", action=ActionConfigFile, help="recipe: a YAML file of the keys below, by section")
@@ -283,6 +286,11 @@ def _parser(description: str, sections: Mapping[str, type], preset: str = DEFAUL
     if "distill" in sections:
         parser.add_argument(
             "--teacher", metavar="MODEL", help="a run, a checkpoint or a Hugging Face folder; several are averaged"
+        )
+        parser.add_argument(
+            "--soft",
+            metavar="SOFT",
+            help="instead of asking it: its answers, that launcher/teach.py kept, or their URL",
         )
     parser.add_argument("--local_rank", type=int, help=argparse.SUPPRESS)  # DeepSpeed's launcher passes it
     for section, config in sections.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from collections.abc import Mapping, Sequence
 
@@ -15,7 +16,8 @@ from data_tools.samples.masks import Masks
 Array = npt.NDArray[np.generic]
 # numpy's own reader parses the header as Python; a block has a dozen, and that was a third of reading it.
 _HEADER = re.compile(
-    rb"\x93NUMPY\x01\x00..\{'descr': '([<|][uif][1248])', 'fortran_order': False, 'shape': \((\d+),\), \} *\n",
+    rb"\x93NUMPY\x01\x00..\{'descr': '([<|][uif][1248])', 'fortran_order': False, "
+    rb"'shape': \((\d+),(?: (\d+))?\), \} *\n",
     re.DOTALL,
 )
 _MASK_COLUMNS = tuple(field.name for field in dataclasses.fields(Masks))
@@ -61,7 +63,7 @@ def encode(samples: Samples, copies: Sequence[Masks], vocab_size: int) -> dict[s
         members[f"positions.{copy}"] = masks.positions.astype(np.uint16)
         members[f"inputs.{copy}"] = masks.inputs.astype(ids)
         members[f"counts.{copy}"] = masks.counts.astype(np.uint16)
-    return {f"{name}.npy": _dump(array) for name, array in members.items()}
+    return files(members)
 
 
 def decode(members: Mapping[str, memoryview], copy: int) -> Block:
@@ -85,9 +87,14 @@ def decode(members: Mapping[str, memoryview], copy: int) -> Block:
     return Block(samples, masks)
 
 
+def files(arrays: Mapping[str, Array]) -> dict[str, bytes]:
+    """The members of a block, by suffix, from its arrays by name, each of one axis or two."""
+    return {f"{name}.npy": _dump(array) for name, array in arrays.items()}
+
+
 def _dump(array: Array) -> bytes:
-    """The bytes that ``np.save`` gives an array [n], in a fraction of the time: its header is 128 bytes long."""
-    header = f"{{'descr': '{array.dtype.str}', 'fortran_order': False, 'shape': ({len(array)},), }}".ljust(117) + "\n"
+    """The bytes that ``np.save`` gives an array, in a fraction of the time: its header is 128 bytes long."""
+    header = f"{{'descr': '{array.dtype.str}', 'fortran_order': False, 'shape': {array.shape}, }}".ljust(117) + "\n"
     return b"\x93NUMPY\x01\x00\x76\x00" + header.encode("ascii") + array.tobytes()
 
 
@@ -98,5 +105,6 @@ def column(members: Mapping[str, memoryview], name: str) -> npt.NDArray:
         raise ValueError(f"has no member {name}.npy")
     header = _HEADER.match(data)
     if header is None:
-        raise ValueError(f"{name}.npy is not a one-dimensional array of numbers in numpy's format 1.0")
-    return np.frombuffer(data, header[1].decode(), int(header[2]), header.end())
+        raise ValueError(f"{name}.npy is not an array of numbers, of one axis or two, in numpy's format 1.0")
+    shape = [int(size) for size in header.groups()[1:] if size]
+    return np.frombuffer(data, header[1].decode(), math.prod(shape), header.end()).reshape(shape)

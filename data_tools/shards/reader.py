@@ -5,26 +5,38 @@ from __future__ import annotations
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Protocol
 
 from data_tools.shards import blocks, tar
 from data_tools.shards.folder import Folder, LocalFolder
-from data_tools.shards.manifest import Shard
 
 
 class DamagedBlock(ValueError):
     """A block whose bytes are not those that were written. The message names file, key and offset."""
 
 
+class Blocks(Protocol):
+    """Where blocks lie in a tar: its name, where each begins and the last one ends, and each one's CRC-32."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def offsets(self) -> list[int]: ...
+    @property
+    def checksums(self) -> list[int]: ...
+
+
 class ShardReader:
     """Reads the blocks of one shard, in any order."""
 
-    def __init__(self, folder: Folder | Path, shard: Shard) -> None:
+    def __init__(self, folder: Folder | Path, shard: Blocks, remedy: str = "build the shards again") -> None:
+        """``remedy``: what to do about a damaged block, for a message."""
         self.folder = LocalFolder(folder) if isinstance(folder, Path) else folder
-        self.shard = shard
+        self.shard, self._remedy = shard, remedy
 
     def where(self, block: int) -> str:
         """A block's file, key and offset, for a message."""
-        number = self.shard.name.rpartition("-")[2].removesuffix(".tar")
+        number = self.shard.name.rpartition("-")[2].partition(".")[0]
         return (
             f"{self.folder.location}/{self.shard.name}, block {number}-{block:05d} at byte {self.shard.offsets[block]}"
         )
@@ -41,7 +53,7 @@ class ShardReader:
                 break
         else:
             found = "its checksum is not the manifest's" if len(data) == end - begin else "the file is cut off"
-            raise DamagedBlock(f"{self.where(block)}: damaged ({found}); build the shards again")
+            raise DamagedBlock(f"{self.where(block)}: damaged ({found}); {self._remedy}")
         try:
             return tar.members(data)
         except ValueError as error:

@@ -41,6 +41,8 @@ class MicroBatch:
         order: int64 [B], 0 where B follows A in the document, 1 where they are swapped (SOP) or B is of another
             document (NSP), -1 for no pair.
         counts: of the step.
+        soft: what a teacher says of the masked tokens, as its codec keeps it, each [M, ...], by column; None where that
+            is not read with the data.
     """
 
     ids: torch.Tensor
@@ -50,6 +52,7 @@ class MicroBatch:
     labels: torch.Tensor
     order: torch.Tensor
     counts: Counts
+    soft: dict[str, torch.Tensor] | None = None
 
     def to(self, device: torch.device) -> MicroBatch:
         """The same on a device, copied without waiting where the memory is pinned."""
@@ -64,7 +67,8 @@ class MicroBatch:
     def _mapped(self, function: Callable[[torch.Tensor], torch.Tensor], packing: Packing) -> MicroBatch:
         tensors = (function(getattr(self, name)) for name in ("ids", "token_types", "masked", "labels", "order"))
         ids, token_types, masked, labels, order = tensors
-        return MicroBatch(ids, token_types, packing, masked, labels, order, self.counts)
+        soft = self.soft and {name: function(rows) for name, rows in self.soft.items()}
+        return MicroBatch(ids, token_types, packing, masked, labels, order, self.counts, soft)
 
 
 @dataclasses.dataclass
@@ -107,4 +111,5 @@ def micro_batch(columns: Columns, rows: np.ndarray, counts: Counts) -> MicroBatc
         labels=torch.from_numpy(labels),
         order=torch.from_numpy(columns.order[rows].astype(np.int64)),
         counts=counts,
+        soft={name: torch.from_numpy(values[chosen]) for name, values in columns.soft.items()} or None,
     )

@@ -30,6 +30,7 @@ class Columns:
         positions: uint16 [masked], places in their sample.
         inputs: uint16 or uint32 [masked], the ids that stand there instead.
         counts: uint16 [samples], masked tokens of each.
+        soft: what is kept of the masked tokens beside the shards, each [masked, ...], by name; or nothing.
     """
 
     ids: Ids
@@ -40,6 +41,7 @@ class Columns:
     positions: U16
     inputs: Ids
     counts: U16
+    soft: Mapping[str, npt.NDArray] = dataclasses.field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -75,15 +77,17 @@ class Columns:
         return Columns(
             self.ids[tokens], lengths, self.first[rows], self.order[rows], self.keys[rows],
             self.positions[masked], self.inputs[masked], counts,
+            {name: rows[masked] for name, rows in self.soft.items()},
         )  # fmt: skip
 
 
-_NAMES = tuple(field.name for field in dataclasses.fields(Columns))
+_NAMES = tuple(field.name for field in dataclasses.fields(Columns) if field.name != "soft")
 
 
 def join(parts: Sequence[Columns]) -> Columns:
     """Samples end to end. At least one part."""
-    return Columns(*(np.concatenate([getattr(part, name) for part in parts]) for name in _NAMES))
+    soft = {name: np.concatenate([part.soft[name] for part in parts]) for name in parts[0].soft}
+    return Columns(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in _NAMES}, soft=soft)
 
 
 def ranges(begins: I64, lengths: U16 | I64) -> I64:

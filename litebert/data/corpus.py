@@ -41,7 +41,7 @@ class Corpus:
                     f"{other.location} has pairs for {other.pairs}, {first.location} for {first.pairs}: build them with"
                     " one pairs.objective"
                 )
-        self.locations = [s.location if s.remote else str(Path(s.location).absolute()) for s in self.splits]
+        self.locations = [s.location if "://" in s.location else str(Path(s.location).absolute()) for s in self.splits]
         fingerprints = [split.fingerprint for split in self.splits]
         together = hashlib.sha256(" ".join(fingerprints).encode()).hexdigest()
         self.fingerprint = together if others else first.fingerprint

@@ -179,6 +179,6 @@ class Loader:
         """Has a window's blocks, those that this rank will read, brought to the cache."""
         if window == self._plan.order(folder, epoch).windows:
             epoch, window = epoch + 1, 0
-        blocks = self._plan.order(folder, epoch).window_blocks(window)
+        blocks, split = self._plan.order(folder, epoch).window_blocks(window), self._plan.corpus.splits[folder]
         for block in np.array_split(blocks, self._world_size)[self._rank].tolist():
-            requests.submit(self._plan.corpus.splits[folder].check, block)  # what is wrong shows when it is read
+            requests.submit(split.check, block, epoch % split.copies)  # what is wrong shows when it is read

@@ -13,8 +13,8 @@ import torch
 import torch.distributed as dist
 
 from data_tools.shards.reader import DamagedBlock
-from litebert.data.corpus import Corpus
 from litebert.data.plan import DataConfig, Plan
+from litebert.data.split import Split
 
 I64 = npt.NDArray[np.int64]
 _TIMEOUT = datetime.timedelta(minutes=30)
@@ -49,7 +49,7 @@ class Quarantine:
         # A rank takes its samples from one stretch of the window; it checks the blocks that it will read.
         own = np.array_split(np.arange(len(blocks)), self._world_size)[self._rank]
         for place in own.tolist():
-            bad[place] = not _sound(self._plan.corpus, folder, int(blocks[place]))
+            bad[place] = not _sound(self._plan.corpus.splits[folder], int(blocks[place]), epoch)
         if self._group is not None:
             work = dist.all_reduce(bad, dist.ReduceOp.MAX, group=self._group, async_op=True)
             while not work.is_completed():
@@ -66,9 +66,9 @@ def agreement(config: DataConfig) -> object:
     return dist.new_group(backend="gloo", timeout=_TIMEOUT)
 
 
-def _sound(corpus: Corpus, folder: int, block: int) -> bool:
+def _sound(split: Split, block: int, epoch: int) -> bool:
     try:
-        corpus.splits[folder].check(block)
+        split.check(block, epoch % split.copies)
     except DamagedBlock:
         return False
     return True

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import copy as copying
+import dataclasses
 import functools
 import hashlib
+import itertools
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -24,12 +28,35 @@ _DEFAULT_CACHE = Path("~/.cache/litebert")
 _DEFAULT_CACHE_BYTES = 20 * 10**9
 
 
+class Beside(Protocol):
+    """What is kept of a split's masked tokens in a folder beside it.
+
+    Attributes:
+        remote: whether that is a URL.
+    """
+
+    remote: bool
+
+    def rows(self, block: int, copy: int) -> dict[str, npt.NDArray]:
+        """Of a block's masked copy, each [masked, ...], by name. Raises as ``Split.columns``."""
+
+    def check(self, block: int, copy: int) -> None:
+        """Raises DamagedBlock where they are not as they were written."""
+
+
+def opened(location: str | Path, cache: Cache | None = None) -> LocalFolder | RemoteFolder:
+    """A folder at a path or a URL, whose blocks are kept in ~/.cache/litebert where no cache is given."""
+    if "://" in str(location):
+        return RemoteFolder(str(location), cache or Cache(_DEFAULT_CACHE.expanduser(), _DEFAULT_CACHE_BYTES))
+    return LocalFolder(Path(location))
+
+
 class Split:
     """A split of training data.
 
     Attributes:
         location: of the folder of shards, a path or a URL.
-        remote: whether it is a URL.
+        remote: whether it, or what is read beside it, is a URL.
         fingerprint: of the folder of shards.
         content: of the samples alone; their order is drawn from it.
         tokenizer_fingerprint: of its tokenizer.
@@ -39,6 +66,7 @@ class Split:
         samples, tokens, documents: how many there are.
         copies: masked copies of each sample.
         block_samples: int64 [blocks], samples of each, in the order of the manifest.
+        shards: the blocks of each, by the name of its file.
         lengths: uint16 [samples], in the order of the manifest.
         counts: uint16 [copies, samples], masked tokens.
         paired: bool [samples], whether there is a segment B.
@@ -51,13 +79,12 @@ class Split:
         Raises ValueError where there is no such split, or its index does not belong to it.
         """
         self.location, self.name = str(location), name
-        self.remote = "://" in self.location
+        self._files = opened(location, cache)
+        self.remote = isinstance(self._files, RemoteFolder)
+        self._beside: Beside | None = None
         if self.remote:
-            kept = cache or Cache(_DEFAULT_CACHE.expanduser(), _DEFAULT_CACHE_BYTES)
-            self._files: LocalFolder | RemoteFolder = RemoteFolder(self.location, kept)
             manifest = Manifest.parse(self._files.whole(FILE), f"{self.location}/{FILE}")
         else:
-            self._files = LocalFolder(Path(self.location))
             manifest = Manifest.load(Path(self.location))
         if name not in manifest.splits:
             raise ValueError(f"{self.location}: no split {name!r}; there are {', '.join(manifest.splits)}")
@@ -78,6 +105,11 @@ class Split:
         )
         self._readers = [ShardReader(self._files, shard) for shard in entry.shards]
         self._shard_ends = np.cumsum([len(shard.samples) for shard in entry.shards])
+        ends = [0, *self._shard_ends.tolist()]
+        self.shards = {
+            shard.name: range(begin, end)
+            for shard, (begin, end) in zip(entry.shards, itertools.pairwise(ends), strict=True)
+        }
 
     @functools.cached_property
     def keys(self) -> npt.NDArray[np.uint64]:
@@ -88,6 +120,12 @@ class Split:
     def block_ends(self) -> npt.NDArray[np.int64]:
         """Where each block ends, counted in samples: int64 [blocks]."""
         return np.cumsum(self.block_samples)
+
+    def reading(self, beside: Beside) -> Split:
+        """The same, each block read with what is kept of it beside."""
+        both = copying.copy(self)
+        both._beside, both.remote = beside, self.remote or beside.remote
+        return both
 
     def block(self, number: int, copy: int) -> Block:
         """A block, numbered as in the manifest. Raises as ``columns``."""
@@ -102,24 +140,27 @@ class Split:
         reader, own = self._place(number)
         members = reader.members(own)
         try:
-            return Columns.of(members, copy)
+            columns = Columns.of(members, copy)
         except ValueError as error:
             raise ValueError(f"{reader.where(own)}: {error}") from error
+        return dataclasses.replace(columns, soft=self._beside.rows(number, copy)) if self._beside else columns
 
     def where(self, number: int) -> str:
         """A block's file, key and offset, for a message."""
         reader, own = self._place(number)
         return reader.where(own)
 
-    def check(self, number: int) -> None:
-        """Reads a block, and raises DamagedBlock if it is not as it was written."""
+    def check(self, number: int, copy: int) -> None:
+        """Reads a block, and raises DamagedBlock if it, or what is read beside it, is not as it was written."""
         reader, own = self._place(number)
         reader.members(own)
+        if self._beside:
+            self._beside.check(number, copy)
 
     @contextlib.contextmanager
     def tokenizer(self) -> Iterator[Path]:
         """The tokenizer's folder; one that is far away is copied for as long as this lasts."""
-        if not self.remote:
+        if isinstance(self._files, LocalFolder):
             yield Path(self.location) / "tokenizer"
             return
         own = [kind.FILE for kind in KINDS if self._tokenizer_kind == kind.KIND]

@@ -125,9 +125,11 @@ class Codec(ABC):
         config: what is kept.
         columns: what each position's row consists of, by the column's name.
         supplies: the losses it can feed: "ce", and "hidden" for all that compare last hidden states.
+        needs_head: whether decoding needs the teacher's head.
     """
 
     supplies: frozenset[str] = frozenset({"ce"})
+    needs_head = False
 
     def __init__(self, config: CodecConfig, teacher: ModelConfig) -> None:
         """ValueError where the teacher has not as many words as the codec is to keep."""
@@ -180,6 +182,7 @@ class HiddenCodec(Codec):
     """The last hidden state: the whole distribution through the teacher's head, and the target of hidden losses."""
 
     supplies = frozenset({"ce", "hidden"})
+    needs_head = True
 
     @torch.no_grad()
     def decode(self, columns: dict[str, Tensor], head: TeacherHead | None = None) -> Decoded:
@@ -196,6 +199,8 @@ class HiddenCodec(Codec):
 
 class HeadCodec(Codec):
     """What enters the decoder: the whole distribution, in less than the hidden state takes if E is factorised."""
+
+    needs_head = True
 
     def decode(self, columns: dict[str, Tensor], head: TeacherHead | None = None) -> Decoded:
         assert head is not None, "what enters a decoder is words only through that decoder"

@@ -29,7 +29,7 @@ class DistillConfig:
             them: 2, 4, ..., 12 for 6 of 12.
         start: what the student begins as: a copy of those layers and of the embeddings and heads where the shapes are
             the same, or random.
-        precision: that the teacher computes in.
+        precision: that the teacher computes in, or its head, where its answers are stored.
     """
 
     ce: float = 5.0

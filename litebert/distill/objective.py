@@ -68,7 +68,8 @@ class DistillationObjective(Objective):
         divergence from the teacher's words times the squared temperature, ``cos``, ``hidden``, ``relation`` and
         ``soft_sop``; ``agreement``, the share of places where student and teacher think the same word likeliest; and in
         evaluation mode ``kl``, the divergence at temperature 1, at which agreement is then too: the mean of several
-        teachers may have another likeliest word at each.
+        teachers may have another likeliest word at each. Where soft targets hold at another temperature alone, there
+        is no ``kl``.
         """
         told = self._source(batch)
         seen = states(self.model, batch, self._wanted)
@@ -82,7 +83,7 @@ class DistillationObjective(Objective):
             "ce": words.kl / places,
             "agreement": words.agreed / places,
         }
-        if not self.training:
+        if not self.training and told.words.temperature in (None, 1):
             plain = self._words(seen, told, batch, 1.0, 0.0, 1.0)
             values |= {"kl": plain.kl / places, "agreement": plain.agreed / places}
         weighted = [words.loss]

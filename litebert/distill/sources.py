@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 
 from litebert.data.batch import MicroBatch
+from litebert.distill.codecs import Codec, TeacherHead
+from litebert.distill.config import DistillConfig
 from litebert.distill.states import Wanted
 from litebert.distill.targets import Mean, Targets
 from litebert.distill.teacher import Teacher
@@ -82,3 +84,55 @@ class Live:
         exact = torch.promote_types(logits[0].dtype, torch.float32)
         shares = torch.stack([(each.to(exact) / self._temperature).softmax(-1) for each in logits])
         return shares.mean(0).log() * self._temperature
+
+
+class Stored:
+    """Answers that were read with the data, and hold for whoever asks.
+
+    Args:
+        codec: that keeps them.
+        head: the teacher's, on the student's device, where the codec needs it.
+        last: the number of the teacher's last layer, whose hidden states codec ``hidden`` keeps.
+    """
+
+    def __init__(self, codec: Codec, head: TeacherHead | None, last: int) -> None:
+        self._codec, self._head, self._last = codec, head, last
+
+    @torch.no_grad()
+    def __call__(self, batch: MicroBatch) -> SoftTargets:
+        assert batch.soft is not None, "the data are read without soft targets"
+        decoded = self._codec.decode(batch.soft, self._head)
+        hidden_RH = {} if decoded.hidden_MH is None else {self._last: decoded.hidden_MH}
+        return SoftTargets(decoded.targets, hidden_RH, None, None)
+
+
+def check_supply(codec: Codec, losses: DistillConfig) -> None:
+    """Raises ValueError, with a fix for each, where losses want what a codec does not keep."""
+    kind, temperature = codec.config.kind, codec.config.temperature
+    problems = []
+    if not codec.needs_head and losses.temperature != temperature:
+        problems.append(
+            f"distill.temperature {losses.temperature}, and codec {kind} was kept at {temperature}: set it to "
+            f"{temperature}, or teach with --codec.temperature {losses.temperature} or --codec.kind head"
+        )
+    if losses.ce_at == "all":
+        problems.append(f"distill.ce_at all, and codec {kind} keeps masked places alone: set it to masked")
+    for name in ("cos", "hidden"):
+        if not getattr(losses, name):
+            continue
+        if "hidden" not in codec.supplies:
+            problems.append(
+                f"distill.{name}, and codec {kind} keeps no hidden states: set it to 0, or teach with "
+                "--codec.kind hidden"
+            )
+        elif losses.map == "all" or losses.hidden_at == "all":
+            what = "distill.map all" if losses.map == "all" else "distill.hidden_at all"
+            instead = "last" if losses.map == "all" else "masked"
+            problems.append(f"{what}, and codec {kind} keeps the last layer's masked places: set it to {instead}")
+    problems += [
+        f"distill.{name}, and codec {kind} keeps nothing for it: set it to 0"
+        for name in ("sop", "relation")
+        if getattr(losses, name)
+    ]
+    if problems:
+        raise ValueError(f"stored soft targets: {'; '.join(dict.fromkeys(problems))}; or leave --soft out")

@@ -70,6 +70,11 @@ class Score(NamedTuple):
 class Targets(Protocol):
     """A teacher's distributions over the vocabulary, one a row."""
 
+    @property
+    def temperature(self) -> float | None:
+        """The only one at which they hold; None where they do at any."""
+        ...
+
     def score(self, rows: slice, student: Distribution, temperature: float) -> Score:
         """The student, at the temperature, beside these rows of the teacher.
 
@@ -91,6 +96,10 @@ class Dense:
     weight_VD: Tensor
     bias_V: Tensor
 
+    @property
+    def temperature(self) -> None:
+        return None
+
     def distribution(self, rows: slice, temperature: float, dtype: torch.dtype) -> Distribution:
         """Of some rows, at a temperature."""
         logits_CV = F.linear(self.rows_MD[rows], self.weight_VD, self.bias_V).to(dtype)
@@ -105,6 +114,10 @@ class Mean:
     """Several teachers: the mean of their probabilities, each at the temperature."""
 
     teachers: tuple[Dense, ...]
+
+    @property
+    def temperature(self) -> None:
+        return None
 
     def score(self, rows: slice, student: Distribution, temperature: float) -> Score:
         each = [teacher.distribution(rows, temperature, student.logits_CV.dtype) for teacher in self.teachers]

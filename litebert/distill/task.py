@@ -6,32 +6,31 @@ import dataclasses
 import hashlib
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from data_tools.text.huggingface import load_tokenizer
 from litebert.data.corpus import Corpus
 from litebert.distill.config import DistillConfig
 from litebert.distill.objective import DistillationObjective
-from litebert.distill.sources import Live
+from litebert.distill.sources import Live, Source, Stored, check_supply
 from litebert.distill.states import Wanted
+from litebert.distill.stored import SoftData
 from litebert.distill.students import begin_as, layers_of
-from litebert.distill.teacher import Teacher
+from litebert.distill.teacher import DTYPES, Teacher
 from litebert.model.heads import PretrainingModel
 from litebert.plan.work import Work, operations
 from litebert.recipe import Command
 from litebert.train.initial import initial_model
-from litebert.train.session import Task
+from litebert.train.session import Task, cache_of
 from litebert.train.world import World
-
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 def distillation(command: Command, corpus: Corpus, world: World) -> Task:
-    """The recipe's model learns from the teachers of the command line, which run in this process.
+    """The recipe's model learns from the teachers of the command line, which run in this process, or from what one
+    has answered before; then a teacher is only what it begins as.
 
-    Where there are several, it begins as layers of the first. Raises ValueError where teachers, data and recipe do not
-    fit together.
+    Where there are several, it begins as layers of the first. Raises ValueError where teachers, answers, data and
+    recipe do not fit together.
     """
     recipe, soft = command.recipe, command.recipe.distill
     assert soft is not None
@@ -39,17 +38,22 @@ def distillation(command: Command, corpus: Corpus, world: World) -> Task:
         pieces = load_tokenizer(folder).pieces
     teachers = [Teacher.load(path, pieces) for path in command.teachers]
     for teacher in teachers:
-        if (most := teacher.model.config.max_positions) < corpus.seq_length:
-            raise ValueError(
-                f"{teacher.location} takes {most} tokens, the data's longest samples have {corpus.seq_length}: build "
-                f"them with pairs.seq_length {most}"
-            )
-    first, shape = teachers[0].model.config, recipe.model_config(corpus.vocab_size)
+        teacher.check_length(corpus.seq_length)
+    stored = SoftData.opened(command.soft, corpus, cache_of(recipe)) if command.soft else None
+    if stored:
+        _check_stored(stored, command, teachers, corpus)
+    first = stored.first.taught.model if stored else teachers[0].model.config
+    shape = recipe.model_config(corpus.vocab_size)
     layers = layers_of(first.num_layers, shape.num_layers, soft.layers)
     compared = compared_layers(soft, layers, first.num_layers)
     begun = _begun(initial_model(recipe, corpus), teachers[0], layers, world) if soft.start == "teacher" else {}
-    wanted = Wanted.of(soft, [its for _, its in compared], pairs=soft.sop > 0)
-    source = Live([each.to(world.device, DTYPES[soft.precision]) for each in teachers], wanted, soft.temperature)
+    source: Source
+    if stored:
+        head = stored.first.head(world.device, DTYPES[soft.precision])
+        source = Stored(stored.first.codec, head, first.num_layers)
+    else:
+        wanted = Wanted.of(soft, [its for _, its in compared], pairs=soft.sop > 0)
+        source = Live([each.to(world.device, DTYPES[soft.precision]) for each in teachers], wanted, soft.temperature)
 
     def objective() -> DistillationObjective:
         student = initial_model(recipe, corpus)  # it seeds what is drawn next, the projection
@@ -59,10 +63,32 @@ def distillation(command: Command, corpus: Corpus, world: World) -> Task:
     def computed(work: Work) -> float:
         if soft.ce_at == "all":
             work = dataclasses.replace(work, masked=work.tokens)
-        forward = sum(sum(operations(each.model.config, work).values()) / 3 for each in teachers)
+        asked = () if stored else teachers
+        forward = sum(sum(operations(each.model.config, work).values()) / 3 for each in asked)
         return forward + sum(operations(shape, work).values())
 
-    return Task(objective, computed, {"teacher": _together(teachers)})
+    if not stored:
+        return Task(objective, computed, {"teacher": _together(teachers)})
+    if world.leads:
+        print(f"soft targets are read: {stored}", flush=True)
+    return Task(objective, computed, {"teacher": stored.first.taught.teacher}, stored.beside)
+
+
+def _check_stored(stored: SoftData, command: Command, teachers: Sequence[Teacher], corpus: Corpus) -> None:
+    """Raises ValueError where stored answers are not all that the recipe's run needs, or of another teacher."""
+    recipe, taught = command.recipe, stored.first.taught
+    assert recipe.distill is not None
+    check_supply(stored.first.codec, recipe.distill)
+    stored.check_plan(corpus, recipe.data, recipe.train.steps)
+    if recipe.distill.start == "teacher" and not teachers:
+        raise ValueError(
+            "distill.start teacher copies layers of the teacher: give it as --teacher as well, or set it to random"
+        )
+    if [each.fingerprint for each in teachers] not in ([], [taught.teacher]):
+        raise ValueError(
+            f"{stored.first.location} has the answers of teacher {taught.teacher[:12]}, and --teacher "
+            f"{' '.join(map(str, command.teachers))} is {_together(list(teachers))[:12]}: give the one that answered"
+        )
 
 
 def _begun(student: PretrainingModel, teacher: Teacher, layers: Sequence[int], world: World) -> dict[str, Tensor]:

@@ -23,6 +23,7 @@ from litebert.model.heads import PretrainingModel
 from litebert.model.huggingface import from_huggingface
 from litebert.train.trained import load_trained
 
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}  # that it can compute in
 NAMED = 3  # differing entries of two vocabularies
 
 
@@ -55,6 +56,14 @@ class Teacher:
         model, own = _read(location)
         _check_vocabulary(location, model.config.vocab_size, own, pieces)
         return cls(location, model.eval().requires_grad_(False), fingerprint(model))
+
+    def check_length(self, seq_length: int) -> None:
+        """Raises ValueError where the data's longest samples are too long for it."""
+        if (most := self.model.config.max_positions) < seq_length:
+            raise ValueError(
+                f"{self.location} takes {most} tokens, the data's longest samples have {seq_length}: build them with "
+                f"pairs.seq_length {most}"
+            )
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Teacher:
         """The same, to compute on a device and in a dtype; it moves there."""

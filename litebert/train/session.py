@@ -54,11 +54,14 @@ class Task:
         objective: makes what the engine trains, as it is before the first step, the same on every rank.
         operations: floating-point operations of a part of a step, of everything that the rank computes.
         fingerprints: of what the task reads beside the data, by name.
+        beside: gives a corpus so that what the task wants beside it is read with it. ValueError where they do not
+            belong together.
     """
 
     objective: Callable[[], Objective]
     operations: Callable[[Work], float]
     fingerprints: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    beside: Callable[[Corpus], Corpus] = lambda corpus: corpus
 
 
 TaskOf = Callable[[Command, Corpus, World], Task]
@@ -78,9 +81,12 @@ def train(command: Command, task_of: TaskOf, world: World, stop: StopRequest) ->
     """
     recipe = command.recipe
     ds_config = read_ds_config(Path(recipe.train.ds_config), recipe.train.precision)
-    corpus = Corpus.opened(command.data, "train", _cache_of(recipe))
+    corpus = Corpus.opened(command.data, "train", cache_of(recipe))
     recipe.check_data(corpus.seq_length, corpus.pairs)
     task = task_of(command, corpus, world)
+    corpus, heldout = task.beside(corpus), None
+    if recipe.train.evaluate_every:
+        heldout = task.beside(Corpus.opened(command.data, "heldout", cache_of(recipe)))
     fingerprints = {"data": corpus.fingerprint, "tokenizer": corpus.tokenizer_fingerprint, **task.fingerprints}
     folder = RunFolder(command.run, fingerprints, recipe, corpus.locations)
     folder.check()
@@ -88,7 +94,7 @@ def train(command: Command, task_of: TaskOf, world: World, stop: StopRequest) ->
     with folder.held() if world.leads else contextlib.nullcontext():
         while True:
             try:
-                return _attempt(task, ds_config, folder, corpus, world, stop, command.traced)
+                return _attempt(task, ds_config, folder, corpus, heldout, world, stop, command.traced)
             except DamagedBlock as error:
                 raise ValueError(f"{error}, or train without it: --data.corrupt quarantine") from error
             except RollBack as back:
@@ -129,6 +135,7 @@ def _attempt(
     ds_config: dict[str, Any],
     folder: RunFolder,
     corpus: Corpus,
+    heldout: Corpus | None,
     world: World,
     stop: StopRequest,
     traced: int,
@@ -152,21 +159,16 @@ def _attempt(
     shape = objective.model.config
     peak = peak_rate(shape, recipe.train.precision, recipe.data.micro_tokens, world.device)
     rates = Rates(world, lambda step: task.operations(Work.of_step(step)), peak)
-    heldout = _evaluation(recipe, corpus, world)
-    return Training(engine, folder, stop, rates, _unigram_loss(corpus), checkpoint, heldout, traced).run(loader)
+    evaluation = None
+    if heldout:
+        with heldout.splits[0].tokenizer() as tokenizer:
+            evaluation = Evaluation(
+                heldout, recipe.data, recipe.train.evaluate_samples, load_tokenizer(tokenizer), world
+            )
+    return Training(engine, folder, stop, rates, _unigram_loss(corpus), checkpoint, evaluation, traced).run(loader)
 
 
-def _evaluation(recipe: Recipe, corpus: Corpus, world: World) -> Evaluation | None:
-    """Of the recipe, on the documents that its data hold out; None where it wants none."""
-    if not recipe.train.evaluate_every:
-        return None
-    heldout = Corpus.opened([split.location for split in corpus.splits], "heldout", _cache_of(recipe))
-    with corpus.splits[0].tokenizer() as folder:
-        tokenizer = load_tokenizer(folder)
-    return Evaluation(heldout, recipe.data, recipe.train.evaluate_samples, tokenizer, world)
-
-
-def _cache_of(recipe: Recipe) -> Cache:
+def cache_of(recipe: Recipe) -> Cache:
     """What keeps what is read over a network."""
     return Cache(Path(recipe.data.cache).expanduser(), int(recipe.data.cache_gb * 1e9))
 

@@ -23,10 +23,8 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def read_all(files: LocalFolder | RemoteFolder, shards: Path) -> list[list[int]]:
     entry = Manifest.load(shards).splits["train"]
-    readers = [ShardReader(files, shard) for shard in entry.shards]
-    return [
-        reader.read(block, 0).samples.ids.tolist() for reader in readers for block in range(len(reader.shard.samples))
-    ]
+    readers = [(ShardReader(files, shard), len(shard.samples)) for shard in entry.shards]
+    return [reader.read(block, 0).samples.ids.tolist() for reader, count in readers for block in range(count)]
 
 
 FAULTS = ("503", "drop", "cut", "flip", "500")

@@ -1,0 +1,82 @@
+"""Keeps a teacher's answers beside the data: python launcher/teach.py --teacher MODEL --data SHARDS --output SOFT
+
+launcher/distill.py --soft SOFT then learns from them, any student, order, batch and number of GPUs, and no teacher
+runs. The teacher is what launcher/distill.py takes for one.
+
+Started by torchrun, deepspeed or srun, each rank takes its share of the shards. --task I/N takes one of N shares, from
+0, of which ranks then take theirs: sbatch --array=0-15 with --task $SLURM_ARRAY_TASK_ID/16. Killed at any moment, the
+same command goes on where it was, with as many ranks or tasks as you like.
+
+Exit codes: 0 its share is done, 2 something is wrong and said.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from argparse import ArgumentError
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from jsonargparse import ArgumentParser
+
+from litebert.distill.codecs import CodecConfig
+from litebert.distill.teacher import DTYPES
+from litebert.distill.teaching import TeachConfig, Teaching
+
+
+def parser() -> ArgumentParser:
+    """Of the command line."""
+    made = ArgumentParser(prog="teach", description=__doc__.splitlines()[0], exit_on_error=False)
+    made.add_argument("--teacher", type=Path, required=True, help="a run, a checkpoint or a Hugging Face folder")
+    made.add_argument("--data", type=str, required=True, help="folder of shards, or its URL")
+    made.add_argument("--output", type=Path, required=True, help="folder of the answers; it goes on with one begun")
+    made.add_class_arguments(CodecConfig, "codec")
+    made.add_argument("--copies", type=int, nargs="+", default=[], help="masked copies to answer; all if not said")
+    made.add_argument("--precision", choices=sorted(DTYPES), default="fp32", help="that the teacher computes in")
+    made.add_argument("--seed", type=int, default=1, help="of draws, for codec sampled")
+    made.add_argument("--task", type=str, default="0/1", help="I/N: the share of a task of a job array, from 0")
+    made.add_argument("--local_rank", type=int, help="deepspeed passes it")
+    return made
+
+
+def main(argv: Sequence[str]) -> int:
+    """Teaches; prints what came of it."""
+    try:
+        options = parser().parse_args(list(argv))
+        (task, tasks), (rank, ranks) = _task(options.task), share()
+        config = TeachConfig(tuple(options.copies), options.precision, options.seed)
+        codec = CodecConfig(**options.codec.as_dict())
+        teaching = Teaching(options.data, options.teacher, options.output, codec, config, _device())
+        print(teaching.run(task * ranks + rank, tasks * ranks), flush=True)
+    except (ValueError, OSError, ArgumentError) as error:
+        print(f"teach: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def share() -> tuple[int, int]:
+    """This process's number, from 0, among those that were started with it, and how many they are."""
+    for rank, size in (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS")):
+        if rank in os.environ and size in os.environ:
+            return int(os.environ[rank]), int(os.environ[size])
+    return 0, 1
+
+
+def _task(text: str) -> tuple[int, int]:
+    task, slash, tasks = text.partition("/")
+    if not (slash and task.isdecimal() and tasks.isdecimal() and int(task) < int(tasks)):
+        raise ValueError(f"--task {text}: say I/N, I from 0 to N - 1")
+    return int(task), int(tasks)
+
+
+def _device() -> torch.device:
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    local = int(os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", 0)))
+    return torch.device("cuda", local % torch.cuda.device_count())
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
