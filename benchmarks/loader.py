@@ -50,7 +50,7 @@ VOCABULARY = 21128
 SHARD_SAMPLES, BLOCK_SAMPLES = 65536, 256
 CONFIG = DataConfig(global_batch=1024, micro_tokens=32768)
 STOCK_SAMPLES = 8192
-COLUMNS = tuple(field.name for field in dataclasses.fields(Columns))
+COLUMNS = tuple(field.name for field in dataclasses.fields(Columns) if field.name != "soft")  # none is beside them
 
 
 def made_up(count: int) -> Samples:
