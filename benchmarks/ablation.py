@@ -18,7 +18,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import argparse
 import dataclasses
 import json
-import platform
 import statistics
 import subprocess
 import sys
@@ -29,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from machine import processor
 
 from litebert.data.loader import Loader
 from litebert.data.plan import DataConfig
@@ -214,7 +214,7 @@ def main() -> None:
     rows = {name: row(name, trained, measured(trained, shards), fast[name]) for name, trained in runs.items()}
     print(table(rows))
     commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
-    print(json.dumps({"variants": rows, "torch": torch.__version__, "machine": platform.processor(), "commit": commit}))
+    print(json.dumps({"variants": rows, "torch": torch.__version__, "processor": processor(), "commit": commit}))
 
 
 if __name__ == "__main__":

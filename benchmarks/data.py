@@ -31,7 +31,7 @@ from pathlib import Path
 import numpy as np
 import rjieba
 from costs import Costs, Sampler, in_turn
-from wordpiece import processor
+from machine import processor
 
 from data_tools.build import BuildConfig, build
 from data_tools.documents.document import Document

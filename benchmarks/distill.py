@@ -43,6 +43,7 @@ from typing import Any
 import torch
 import transformers
 from distillers import HARD, SOFT, find_textbrewer, hugging_face_losses, textbrewer_loss
+from machine import processor
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from train_step import (
@@ -54,7 +55,6 @@ from train_step import (
     micro_batches,
     our_step,
     padded,
-    processor,
     seconds,
     shards,
     shares,

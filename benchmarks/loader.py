@@ -30,6 +30,7 @@ import numpy as np
 import psutil
 import torch
 import webdataset
+from machine import processor
 
 from data_tools.samples.columns import Samples
 from data_tools.samples.masks import MaskConfig
@@ -253,11 +254,6 @@ def main() -> None:
     versions = {"torch": torch.__version__, "numpy": np.__version__, "webdataset": webdataset.__version__}
     machine = {"processor": processor(), "versions": versions | {"python": platform.python_version()}}
     print(json.dumps({**figures, **machine, "commit": commit}))
-
-
-def processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 if __name__ == "__main__":

@@ -28,16 +28,16 @@ import math
 import statistics
 import subprocess
 import sys
-import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from machine import processor
 from torch import Tensor
-from wordpiece import processor
+from train_step import seconds
 
 from litebert.data.loader import Loader
 from litebert.data.plan import DataConfig
@@ -135,18 +135,6 @@ def losses(targets: Targets, exact: Dense, student_V: Tensor) -> dict[str, float
         "gradient_error": math.sqrt(squared / dense_squared),
         "mean_gradient_error": float(mean_V.norm() / dense_mean_V.norm()),
     }
-
-
-def seconds(work: Callable[[], Any], device: torch.device) -> float:
-    if device.type == "cpu":
-        begin = time.process_time()
-        work()
-        return (time.process_time() - begin) / torch.get_num_threads()
-    torch.cuda.synchronize()
-    begin = time.perf_counter()
-    work()
-    torch.cuda.synchronize()
-    return time.perf_counter() - begin
 
 
 def speeds(

@@ -37,6 +37,7 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
+from machine import processor
 from torch import Tensor, nn
 from torch.profiler import profile
 from torch.utils.flop_counter import FlopCounterMode
@@ -145,7 +146,7 @@ def our_step(objective: Objective, world: World) -> Callable[[MicroBatch], None]
     return step
 
 
-def seconds(work: Callable[[], None], device: torch.device) -> float:
+def seconds(work: Callable[[], object], device: torch.device) -> float:
     if device.type == "cpu":
         begin = time.process_time()
         work()
@@ -335,11 +336,6 @@ def main() -> None:
     }
     print(json.dumps(report), flush=True)
     os._exit(0)
-
-
-def processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 if __name__ == "__main__":

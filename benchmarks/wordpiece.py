@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import tokenizers
+from machine import processor
 
 from data_tools.documents.document import Document
 from data_tools.documents.files import find_files
@@ -98,11 +99,6 @@ def main() -> None:
     versions = {"tokenizers": tokenizers.__version__, "numpy": np.__version__, "python": platform.python_version()}
     machine = {"processor": processor(), "versions": versions, "commit": commit}
     print(json.dumps({"megabytes": round(megabytes, 2), **figures, **machine}))
-
-
-def processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 if __name__ == "__main__":
