@@ -7,23 +7,32 @@ Started by torchrun, deepspeed or srun, each rank takes its share of the shards.
 0, of which ranks then take theirs: sbatch --array=0-15 with --task $SLURM_ARRAY_TASK_ID/16. Killed at any moment, the
 same command goes on where it was, with as many ranks or tasks as you like.
 
-Exit codes: 0 its share is done, 2 something is wrong and said.
+--serve FLEET instead of --output answers over the network, until it is told to stop with SIGTERM or Ctrl-C:
+launcher/distill.py --fleet FLEET learns from all teachers that announce themselves in that folder. Each rank serves on
+its own. It listens at this machine alone unless --host says otherwise, and wants to hear a token, which students read
+in FLEET. --record SOFT keeps what it answers; the same command with --output SOFT then does what nobody asked for.
+
+Exit codes: 0 its share is done or it was told to stop, 2 something is wrong and said.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 from argparse import ArgumentError
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, Namespace
 
 from litebert.distill.codecs import CodecConfig
+from litebert.distill.lesson import Lesson, TeachConfig
+from litebert.distill.serving import ServeConfig, serve
 from litebert.distill.teacher import DTYPES
-from litebert.distill.teaching import TeachConfig, Teaching
+from litebert.distill.teaching import Teaching
 
 
 def parser() -> ArgumentParser:
@@ -31,7 +40,15 @@ def parser() -> ArgumentParser:
     made = ArgumentParser(prog="teach", description=__doc__.splitlines()[0], exit_on_error=False)
     made.add_argument("--teacher", type=Path, required=True, help="a run, a checkpoint or a Hugging Face folder")
     made.add_argument("--data", type=str, required=True, help="folder of shards, or its URL")
-    made.add_argument("--output", type=Path, required=True, help="folder of the answers; it goes on with one begun")
+    made.add_argument("--output", type=Path, help="folder of the answers; it goes on with one begun")
+    made.add_argument("--serve", type=Path, metavar="FLEET", help="or send them, announced in this folder")
+    made.add_argument("--record", type=Path, metavar="SOFT", help="with --serve: keep the answers in this folder")
+    made.add_argument("--host", type=str, default="127.0.0.1", help="with --serve: the address to listen at")
+    made.add_argument("--port", type=int, default=0, help="and the port, of each rank the next; 0 for any that is free")
+    made.add_argument("--advertise", type=str, default="", help="the host that students call, if it is another")
+    made.add_argument("--token-file", type=Path, help="of a token of your own")
+    made.add_argument("--tls-cert", type=Path, help="PEM file of a certificate, to serve over TLS")
+    made.add_argument("--tls-key", type=Path, help="and of its key")
     made.add_class_arguments(CodecConfig, "codec")
     made.add_argument("--copies", type=int, nargs="+", default=[], help="masked copies to answer; all if not said")
     made.add_argument("--precision", choices=sorted(DTYPES), default="fp32", help="that the teacher computes in")
@@ -45,15 +62,34 @@ def main(argv: Sequence[str]) -> int:
     """Teaches; prints what came of it."""
     try:
         options = parser().parse_args(list(argv))
+        if bool(options.output) == bool(options.serve):
+            raise ValueError("give either --output, to keep the answers, or --serve, to send them")
         (task, tasks), (rank, ranks) = _task(options.task), share()
+        serving = _serving(options, rank) if options.serve else None
         config = TeachConfig(tuple(options.copies), options.precision, options.seed)
         codec = CodecConfig(**options.codec.as_dict())
-        teaching = Teaching(options.data, options.teacher, options.output, codec, config, _device())
-        print(teaching.run(task * ranks + rank, tasks * ranks), flush=True)
+        lesson = Lesson(options.data, options.teacher, codec, config, _device())
+        if serving:
+            serve(lesson, serving, options.record, _told_to_stop())
+        else:
+            print(Teaching(lesson, options.output).run(task * ranks + rank, tasks * ranks), flush=True)
     except (ValueError, OSError, ArgumentError) as error:
         print(f"teach: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     return 0
+
+
+def _serving(options: Namespace, rank: int) -> ServeConfig:
+    port = options.port and options.port + rank
+    own = {name: getattr(options, name) for name in ("host", "advertise", "token_file", "tls_cert", "tls_key")}
+    return ServeConfig(fleet=options.serve, port=port, **own)
+
+
+def _told_to_stop() -> Callable[[], bool]:
+    told = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: told.set())
+    return told.is_set
 
 
 def share() -> tuple[int, int]:

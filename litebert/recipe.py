@@ -46,6 +46,7 @@ CHANGEABLE = {
     "train.keep_last",
     "train.keep_every",
     "train.max_hours",
+    "distill.patience",
     "health.max_bad_steps",
     "health.spike_deviations",
     "health.spike_window",
@@ -223,6 +224,8 @@ class Command:
         traced: steps to record a trace of.
         teachers: folders of what is learnt from.
         soft: folders of stored soft targets, paths or URLs, one for each of data; or none.
+        fleet: where teachers are that answer over the network: folders or files of their addresses, or URIs.
+        token_file, tls_roots: of the URIs: the token, and certificates in PEM; or none.
     """
 
     recipe: Recipe
@@ -231,13 +234,17 @@ class Command:
     traced: int = 0
     teachers: tuple[Path, ...] = ()
     soft: tuple[str, ...] = ()
+    fleet: tuple[str, ...] = ()
+    token_file: Path | None = None
+    tls_roots: Path | None = None
 
 
 def parse_command(argv: Sequence[str], description: str, *, distils: bool = False) -> Command:
     """Reads ``--config FILE --data SHARDS --run RUN``, perhaps ``--profile STEPS``, and any ``--section.key value``.
 
     Args:
-        distils: whether it has ``--teacher MODEL`` or ``--soft SOFT`` as well, and the section ``distill``.
+        distils: whether it has ``--teacher MODEL``, ``--soft SOFT`` or ``--fleet FLEET`` as well, and the section
+            ``distill``.
 
     Raises:
         ValueError: a key is unknown, a value is wrong, or values contradict each other; one line names all of
@@ -251,6 +258,9 @@ def parse_command(argv: Sequence[str], description: str, *, distils: bool = Fals
     if distils:
         own.add_argument("--teacher", type=Path, nargs="+", default=[])
         own.add_argument("--soft", nargs="+", default=[])
+        own.add_argument("--fleet", nargs="+", default=[])
+        own.add_argument("--token-file", type=Path)
+        own.add_argument("--tls-roots", type=Path)
     files, overrides = _attempt("command line", lambda: own.parse_known_args(argv))
     arguments = list(overrides)
     if files.config:
@@ -263,13 +273,25 @@ def parse_command(argv: Sequence[str], description: str, *, distils: bool = Fals
     wanted = {"--data": "where the shards are", "--run": "where the run is to go"}
     given = {"--data": files.data, "--run": parsed.run}
     if distils:
-        wanted["--teacher"], given["--teacher"] = "what is learnt from (or --soft)", files.teacher or files.soft or None
+        wanted["--teacher"] = "what is learnt from (or --soft, or --fleet)"
+        given["--teacher"] = files.teacher or files.soft or files.fleet or None
+        if files.soft and files.fleet:
+            raise ValueError("--soft and --fleet: answers are either stored or sent: give one of them")
     if missing := [flag for flag, value in given.items() if value is None]:
         raise ValueError(f"{' and '.join(missing)} missing: say {', '.join(wanted[flag] for flag in missing)}")
     source = " and ".join([*([str(files.config)] if files.config else []), *(["command line"] if overrides else [])])
     recipe = _build(parsed, source or "command line", sections)
-    teachers, soft = (tuple(files.teacher), tuple(files.soft)) if distils else ((), ())
-    return Command(recipe, tuple(files.data), Path(parsed.run), files.profile, teachers, soft)
+    command = Command(recipe, tuple(files.data), Path(parsed.run), files.profile)
+    if not distils:
+        return command
+    return dataclasses.replace(
+        command,
+        teachers=tuple(files.teacher),
+        soft=tuple(files.soft),
+        fleet=tuple(files.fleet),
+        token_file=files.token_file,
+        tls_roots=files.tls_roots,
+    )
 
 
 def _sections(distils: bool) -> dict[str, type]:
@@ -277,7 +299,7 @@ def _sections(distils: bool) -> dict[str, type]:
 
 
 def _parser(description: str, sections: Mapping[str, type], preset: str = DEFAULT_PRESET) -> ArgumentParser:
-    more = "{--teacher MODEL, --soft SOFT} " if "distill" in sections else ""
+    more = "{--teacher MODEL, --soft SOFT, --fleet FLEET} " if "distill" in sections else ""
     usage = f"%(prog)s --config FILE --data SHARDS {more}--run RUN [--section.key value ...]"
     parser = ArgumentParser(usage=usage, description=description, exit_on_error=False, print_config=None)
     parser.add_argument("--config", action=ActionConfigFile, help="recipe: a YAML file of the keys below, by section")
@@ -292,6 +314,13 @@ def _parser(description: str, sections: Mapping[str, type], preset: str = DEFAUL
             metavar="SOFT",
             help="instead of asking it: its answers, that launcher/teach.py kept, or their URL",
         )
+        parser.add_argument(
+            "--fleet",
+            metavar="FLEET",
+            help="or those of launcher/teach.py --serve: the folder that it names, files in it, or grpc://HOST:PORT",
+        )
+        parser.add_argument("--token-file", metavar="FILE", help="token of a grpc://HOST:PORT")
+        parser.add_argument("--tls-roots", metavar="FILE", help="certificates, in PEM, that vouch for grpc+tls://...")
     parser.add_argument("--local_rank", type=int, help=argparse.SUPPRESS)  # DeepSpeed's launcher passes it
     for section, config in sections.items():
         parser.add_class_arguments(config, section, skip={"vocab_size"})

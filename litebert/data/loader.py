@@ -179,6 +179,9 @@ class Loader:
         """Has a window's blocks, those that this rank will read, brought to the cache."""
         if window == self._plan.order(folder, epoch).windows:
             epoch, window = epoch + 1, 0
-        blocks, split = self._plan.order(folder, epoch).window_blocks(window), self._plan.corpus.splits[folder]
+        order, split = self._plan.order(folder, epoch), self._plan.corpus.splits[folder]
+        if epoch * split.samples + order.span(window)[0] >= self._plan.taken(folder, self._stop):
+            return
+        blocks = order.window_blocks(window)
         for block in np.array_split(blocks, self._world_size)[self._rank].tolist():
             requests.submit(split.check, block, epoch % split.copies)  # what is wrong shows when it is read

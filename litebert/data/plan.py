@@ -138,6 +138,11 @@ class Plan:
         assert self._last is not None
         return -(-self._last // self._config.global_batch)
 
+    def taken(self, folder: int, steps: int) -> int:
+        """Samples of a folder's epochs, end to end, that so many steps read."""
+        taken = int(self.mixture.taken([steps])[0, folder])
+        return taken if self._last is None else min(taken, self._last)
+
     def step(self, number: int) -> StepPlan:
         """The plan of a step, from its number alone."""
         runs: list[Run] = []

@@ -145,6 +145,11 @@ class Split:
             raise ValueError(f"{reader.where(own)}: {error}") from error
         return dataclasses.replace(columns, soft=self._beside.rows(number, copy)) if self._beside else columns
 
+    def masked(self, number: int, copy: int) -> int:
+        """Masked tokens of a block's copy."""
+        end = int(self.block_ends[number])
+        return int(self.counts[copy][end - int(self.block_samples[number]) : end].sum())
+
     def where(self, number: int) -> str:
         """A block's file, key and offset, for a message."""
         reader, own = self._place(number)

@@ -29,7 +29,8 @@ class DistillConfig:
             them: 2, 4, ..., 12 for 6 of 12.
         start: what the student begins as: a copy of those layers and of the embeddings and heads where the shapes are
             the same, or random.
-        precision: that the teacher computes in, or its head, where its answers are stored.
+        precision: that the teacher computes in, or its head, where its answers are stored or sent.
+        patience: seconds that a student waits for an answer that is sent, while there is nobody who can give it.
     """
 
     ce: float = 5.0
@@ -44,11 +45,13 @@ class DistillConfig:
     layers: tuple[int, ...] = ()
     start: Literal["teacher", "random"] = "teacher"
     precision: Literal["fp32", "bf16"] = "fp32"
+    patience: float = 600.0
 
     def __post_init__(self) -> None:
         problems = [f"{name} {getattr(self, name)} is negative" for name in LOSSES if getattr(self, name) < 0]
-        if self.temperature <= 0:
-            problems.append(f"temperature {self.temperature} is not positive")
+        for name in ("temperature", "patience"):
+            if getattr(self, name) <= 0:
+                problems.append(f"{name} {getattr(self, name)} is not positive")
         if self.layers and min(self.layers) < 1:
             problems.append(f"layers {list(self.layers)}: the teacher's layers are numbered from 1")
         if problems:

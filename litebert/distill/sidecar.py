@@ -98,6 +98,14 @@ class Taught:
     format: int = FORMAT
 
     @property
+    def answered(self) -> str:
+        """SHA-256 of all that an answer to a block depends on, in hex: not where the shards are, nor which copies."""
+        fields = self.fields
+        for name in ("data", "copies"):
+            del fields[name]
+        return sha256(json.dumps(fields, sort_keys=True).encode())
+
+    @property
     def fields(self) -> dict[str, Any]:
         """Itself as JSON has it."""
         fields: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self), sort_keys=True))

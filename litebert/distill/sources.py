@@ -135,4 +135,4 @@ def check_supply(codec: Codec, losses: DistillConfig) -> None:
         if getattr(losses, name)
     ]
     if problems:
-        raise ValueError(f"stored soft targets: {'; '.join(dict.fromkeys(problems))}; or leave --soft out")
+        raise ValueError(f"soft targets: {'; '.join(dict.fromkeys(problems))}; or give --teacher alone")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy.typing as npt
@@ -13,9 +11,6 @@ from data_tools.shards import blocks
 from data_tools.shards.cache import Cache
 from data_tools.shards.folder import Folder, LocalFolder
 from data_tools.shards.reader import ShardReader
-from litebert.data.corpus import Corpus
-from litebert.data.mixture import Mixture
-from litebert.data.plan import DataConfig
 from litebert.data.split import Split, opened
 from litebert.distill import head, sidecar
 from litebert.distill.codecs import Codec, TeacherHead, codec_of
@@ -127,46 +122,3 @@ class _Rows:
     def check(self, block: int, copy: int) -> None:
         shard, place = self._places[block]
         self._readers[copy][shard].members(place)
-
-
-@dataclasses.dataclass(frozen=True)
-class SoftData:
-    """The soft targets of a run's folders of shards, one folder for each, of one teacher and one codec."""
-
-    folders: tuple[SoftFolder, ...]
-
-    @classmethod
-    def opened(cls, locations: Sequence[str], corpus: Corpus, cache: Cache | None = None) -> SoftData:
-        """Raises ValueError where they are not one for each folder of data, or of several teachers or codecs."""
-        if len(locations) != len(corpus.splits):
-            raise ValueError(f"--soft names {len(locations)} folders, --data {len(corpus.splits)}: give one for each")
-        first, *others = folders = tuple(SoftFolder(location, cache) for location in locations)
-        for other in others:
-            for name in ("teacher", "codec", "precision"):
-                if (own := getattr(first.taught, name)) != (its := getattr(other.taught, name)):
-                    raise ValueError(
-                        f"{other.location} is of {name} {its}, {first.location} of {own}: teach both alike"
-                    )
-        return cls(folders)
-
-    @property
-    def first(self) -> SoftFolder:
-        """Which says of teacher and codec what all say."""
-        return self.folders[0]
-
-    def __str__(self) -> str:
-        """Of a line on the terminal."""
-        config, bytes_ = self.first.taught.codec, self.first.codec.bytes_per_position
-        where = ", ".join(folder.location for folder in self.folders)
-        return f"codec {config.kind}, {config.bits} bits, {bytes_} bytes a masked token, from {where}"
-
-    def beside(self, corpus: Corpus) -> Corpus:
-        """The corpus, read with them. Raises ValueError where they are of other data or masks."""
-        return Corpus([own.beside(split) for own, split in zip(self.folders, corpus.splits, strict=True)])
-
-    def check_plan(self, corpus: Corpus, config: DataConfig, steps: int) -> None:
-        """Raises ValueError where a masked copy is missing that the steps of a run read."""
-        sizes = [split.samples for split in corpus.splits]
-        taken = Mixture(sizes, config.mixture, config.global_batch).taken(steps).tolist()
-        for folder, split, samples in zip(self.folders, corpus.splits, taken, strict=True):
-            folder.check_copies(split, -(-samples // split.samples))

@@ -10,11 +10,14 @@ from torch import Tensor
 
 from data_tools.text.huggingface import load_tokenizer
 from litebert.data.corpus import Corpus
+from litebert.distill.addresses import read_token
+from litebert.distill.codecs import CodecConfig
 from litebert.distill.config import DistillConfig
+from litebert.distill.fleet import Fleet
+from litebert.distill.kept import SoftData
 from litebert.distill.objective import DistillationObjective
 from litebert.distill.sources import Live, Source, Stored, check_supply
 from litebert.distill.states import Wanted
-from litebert.distill.stored import SoftData
 from litebert.distill.students import begin_as, layers_of
 from litebert.distill.teacher import DTYPES, Teacher
 from litebert.model.heads import PretrainingModel
@@ -23,6 +26,8 @@ from litebert.recipe import Command
 from litebert.train.initial import initial_model
 from litebert.train.session import Task, cache_of
 from litebert.train.world import World
+
+EXACT = "exact"  # answers that lose nothing but a rounding to 16 bits
 
 
 def distillation(command: Command, corpus: Corpus, world: World) -> Task:
@@ -39,7 +44,7 @@ def distillation(command: Command, corpus: Corpus, world: World) -> Task:
     teachers = [Teacher.load(path, pieces) for path in command.teachers]
     for teacher in teachers:
         teacher.check_length(corpus.seq_length)
-    stored = SoftData.opened(command.soft, corpus, cache_of(recipe)) if command.soft else None
+    stored = _kept(command, corpus, world)
     if stored:
         _check_stored(stored, command, teachers, corpus)
     first = stored.first.taught.model if stored else teachers[0].model.config
@@ -68,10 +73,36 @@ def distillation(command: Command, corpus: Corpus, world: World) -> Task:
         return forward + sum(operations(shape, work).values())
 
     if not stored:
-        return Task(objective, computed, {"teacher": _together(teachers)})
+        return Task(objective, computed, {"teacher": _together(teachers), "answers": EXACT})
     if world.leads:
         print(f"soft targets are read: {stored}", flush=True)
-    return Task(objective, computed, {"teacher": stored.first.taught.teacher}, stored.beside)
+    fingerprints = {"teacher": stored.first.taught.teacher, "answers": _exactness(stored.first.taught.codec)}
+    return Task(objective, computed, fingerprints, stored.beside)
+
+
+def _kept(command: Command, corpus: Corpus, world: World) -> SoftData | None:
+    """What the command line names of answers that come with the data, the same for every rank."""
+    soft = command.recipe.distill
+    assert soft is not None
+    if command.soft:
+        return SoftData.stored(command.soft, corpus, cache_of(command.recipe))
+    if not command.fleet:
+        return None
+    token = read_token(command.token_file) if command.token_file else ""
+    roots = command.tls_roots.read_text() if command.tls_roots else ""
+    says = f"rank {world.rank}: " if world.size > 1 else ""
+    fleet = Fleet(command.fleet, token, roots, soft.patience, lambda line: print(f"{says}{line}", flush=True))
+    kept = SoftData.sent(fleet, corpus)
+    if len(set(world.control.gather(kept.first.taught.answered))) > 1:
+        raise ValueError(f"{fleet}: ranks found teachers that answer differently: let one kind of them serve")
+    return kept
+
+
+def _exactness(codec: CodecConfig) -> str:
+    """What a run is held to of a codec: one that keeps all may be changed for another such, or for the teacher."""
+    if codec.kind in ("hidden", "head") and codec.bits == 16:
+        return EXACT
+    return ", ".join(f"{name} {value}" for name, value in dataclasses.asdict(codec).items())
 
 
 def _check_stored(stored: SoftData, command: Command, teachers: Sequence[Teacher], corpus: Corpus) -> None:

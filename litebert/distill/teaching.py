@@ -1,8 +1,9 @@
 """Has a teacher answer a folder of shards: sidecars, each published whole, and last of all the manifest.
 
-OUTPUT/unfinished/ holds what was asked for, and an entry for each finished sidecar, until all are there. Any number of
-processes share the work without a word between them: each takes its own shards, and whoever finds all finished writes
-the manifest. What a process leaves that was killed has a name of its own, and is cleared away at the end.
+OUTPUT/unfinished/ holds what was asked for, an entry for each finished sidecar, and single blocks that a service was
+asked for, until all are there. Any number of processes share the work without a word between them: each takes its own
+shards, and whoever finds all finished writes the manifest. What a process leaves that was killed has a name of its own,
+and is cleared away at the end.
 """
 
 from __future__ import annotations
@@ -12,84 +13,28 @@ import json
 import os
 import shutil
 import socket
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-import torch
+import numpy.typing as npt
 
 from data_tools.progress import Progress
 from data_tools.shards import tar
-from data_tools.text.huggingface import load_tokenizer
 from litebert.data.split import Split
 from litebert.distill import head, sidecar
-from litebert.distill.answers import MICRO_TOKENS, Answering
-from litebert.distill.codecs import CodecConfig, codec_of
+from litebert.distill.lesson import Lesson
+from litebert.distill.message import Asked, read, written
 from litebert.distill.sidecar import Sidecar, SoftManifest, Taught
-from litebert.distill.teacher import DTYPES, Teacher
 
-SPLITS = ("train", "heldout")
 _UNFINISHED, _TAUGHT, _ASIDE = "unfinished", "taught.json", ".tmp"
 
 
-@dataclasses.dataclass(frozen=True)
-class TeachConfig:
-    """How a teacher is asked.
-
-    Attributes:
-        copies: masked copies of the training split that it answers; none for all. Of the held-out split it is the
-            first, which evaluation reads.
-        precision: that it computes in, fp32 or bf16.
-        seed: of draws, where the codec makes some.
-    """
-
-    copies: tuple[int, ...] = ()
-    precision: str = "fp32"
-    seed: int = 1
-
-
 class Teaching:
-    """A teacher, what it is asked, and the folder that its answers go to."""
+    """A lesson, and the folder that its answers go to."""
 
-    def __init__(
-        self,
-        location: str | Path,
-        teacher: Path,
-        output: Path,
-        codec: CodecConfig,
-        config: TeachConfig,
-        device: torch.device,
-    ) -> None:
-        """Args:
-        location: the folder of shards, a path or a URL.
-        teacher: a run, a checkpoint, or a Hugging Face folder.
-        output: the folder to make, or to go on with.
-        device: that the teacher computes on.
-
-        Raises ValueError where they do not fit together; nothing was written.
-        """
-        self._splits = [Split(location, name) for name in SPLITS]
-        first = self._splits[0]
-        with first.tokenizer() as folder:
-            read = Teacher.load(teacher, load_tokenizer(folder).pieces)
-        read.check_length(first.seq_length)
-        if strange := [copy for copy in config.copies if not 0 <= copy < first.copies]:
-            raise ValueError(f"--copies {strange[0]}: the masked copies of {location} are 0 to {first.copies - 1}")
-        kept = codec_of(codec, read.model.config)
-        self._head = head.pack(read.model) if kept.needs_head else None
-        self.taught = Taught(
-            data=first.fingerprint,
-            content={split.name: split.content for split in self._splits},
-            tokenizer=first.tokenizer_fingerprint,
-            teacher=read.fingerprint,
-            model=read.model.config,
-            precision=config.precision,
-            micro_tokens=MICRO_TOKENS,
-            codec=codec,
-            seed=config.seed,
-            copies={"train": sorted(set(config.copies)) or list(range(first.copies)), "heldout": [0]},
-            columns=sidecar.columns_of(kept),
-            head=sidecar.sha256(self._head) if self._head else None,
-        )
-        self._answering = Answering(read.to(device, DTYPES[config.precision]), kept, config.seed)
+    def __init__(self, lesson: Lesson, output: Path) -> None:
+        """``output``: the folder to make, or to go on with."""
+        self._lesson, self._splits = lesson, tuple(lesson.splits.values())
         self._output, self._unfinished = output, output / _UNFINISHED
 
     def run(self, task: int = 0, tasks: int = 1) -> str:
@@ -107,20 +52,55 @@ class Teaching:
             ValueError: the folder holds something else; nothing was changed.
             OSError: it cannot be written.
         """
-        if not self._begin():
+        if not self.begin():
             return f"{self._output}: finished before"
         shards = [(split, shard) for split in self._splits for shard in split.shards]
         own = [(split, shard) for split, shard in shards[task::tasks] if self._finished(shard) is None]
-        if (self._output / sidecar.FILE).is_file():  # of which another process just wrote the last
+        if self.is_finished:  # of which another process just wrote the last
             return f"{self._output}: finished before"
-        with Progress("teaching", "masked tokens", sum(self._masked(split, shard) for split, shard in own)) as progress:
+        total = sum(self._lesson.masked(asked) for split, shard in own for asked in self._asked(split, shard))
+        with Progress("teaching", "masked tokens", total) as progress:
             for split, shard in own:
-                self._teach(split, shard, progress)
+                self._teach(split, shard, progress.advance)
         left = self._publish()
         return f"{self._output}: {left} of {len(shards)} shards are others' to finish" if left else self._summary()
 
-    def _begin(self) -> bool:
-        """Makes the folder, or sees that it is this one; returns whether there is anything to do."""
+    @property
+    def is_finished(self) -> bool:
+        """Whether the folder has its manifest."""
+        return (self._output / sidecar.FILE).is_file()
+
+    def recorded(self, asked: Asked) -> dict[str, npt.NDArray] | None:
+        """Answers to a block that were recorded by themselves; None where there are none, or they are damaged."""
+        try:
+            return read(self._path(asked), asked, self._lesson.masked(asked))
+        except (FileNotFoundError, ValueError):
+            return None
+
+    def record(self, asked: Asked, answers: Mapping[str, npt.NDArray]) -> None:
+        """Keeps answers to a block, and makes the shard's sidecar of them when they are its last, and the manifest."""
+        path = self._path(asked)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = self._aside(path)
+        aside.write_bytes(written(asked, answers))
+        os.replace(aside, path)
+        if self.is_finished:  # another process was quicker
+            self._clear()
+            return
+        split = self._lesson.splits[asked.split]
+        shard = next(name for name, blocks in split.shards.items() if asked.block in blocks)
+        if self._finished(shard) is None and all(self._path(each).is_file() for each in self._asked(split, shard)):
+            self._teach(split, shard, lambda masked: None)
+            self._publish()
+
+    def _path(self, asked: Asked) -> Path:
+        return self._unfinished / "blocks" / f"{asked.split}-{asked.block:07d}-{asked.copy}.arrow"
+
+    def begin(self) -> bool:
+        """Makes the folder, or sees that it is this one; returns whether there is anything to do.
+
+        Raises as ``run``.
+        """
         finished, taught = self._output / sidecar.FILE, self._unfinished / _TAUGHT
         if finished.is_file():
             self._match(finished)
@@ -132,9 +112,9 @@ class Teaching:
             raise ValueError(f"{self._output} holds something that is no soft targets: choose another --output")
         else:
             self._unfinished.mkdir(parents=True, exist_ok=True)
-            self._write(taught, json.dumps(self.taught.fields).encode())
-        if self._head and not (self._output / head.FILE).is_file():
-            self._write(self._output / head.FILE, self._head)
+            self._write(taught, json.dumps(self._lesson.taught.fields).encode())
+        if self._lesson.head and not (self._output / head.FILE).is_file():
+            self._write(self._output / head.FILE, self._lesson.head)
         return True
 
     def _match(self, path: Path) -> None:
@@ -143,7 +123,7 @@ class Teaching:
             was = Taught.parse(json.loads(path.read_bytes()), str(path)).fields
         except json.JSONDecodeError:
             raise ValueError(f"{path} is not of soft targets: choose another --output") from None
-        now = self.taught.fields
+        now = self._lesson.taught.fields
         was, now = ({**fields, **fields["codec"], **fields["model"]} for fields in (was, now))
         differing = [
             f"{key} was {was.get(key)}, now {now.get(key)}"
@@ -163,25 +143,25 @@ class Teaching:
         except FileNotFoundError:
             return None
 
-    def _masked(self, split: Split, shard: str) -> int:
-        """Masked tokens that are answered."""
-        blocks = split.shards[shard]
-        begin, end = (int(split.block_samples[:block].sum()) for block in (blocks.start, blocks.stop))
-        return sum(int(split.counts[copy][begin:end].sum()) for copy in self.taught.copies[split.name])
+    def _asked(self, split: Split, shard: str) -> Iterator[Asked]:
+        """Of whom each block is asked, copy by copy."""
+        of = self._lesson.taught.answered
+        for copy in self._lesson.taught.copies[split.name]:
+            yield from (Asked(of, split.name, block, copy) for block in split.shards[shard])
 
-    def _teach(self, split: Split, shard: str, progress: Progress) -> None:
+    def _teach(self, split: Split, shard: str, advance: Callable[[int], object]) -> None:
         name = sidecar.name_of(shard)
         aside, copies = self._aside(self._output / name), []
         number = shard.rpartition("-")[2].removesuffix(".tar")
         with tar.written(aside) as writer:
-            for copy in self.taught.copies[split.name]:
+            for copy in self._lesson.taught.copies[split.name]:
                 positions = []
                 for place, block in enumerate(split.shards[shard]):
-                    columns = split.columns(block, copy)
-                    answers = self._answering.answers(columns, copy)
+                    asked = Asked(self._lesson.taught.answered, split.name, block, copy)
+                    answers = self.recorded(asked) or self._lesson.answers(asked)
                     writer.write(f"{number}-{place:05d}", sidecar.members(answers, copy))
-                    positions.append(len(columns.positions))
-                    progress.advance(positions[-1])
+                    positions.append(self._lesson.masked(asked))
+                    advance(positions[-1])
                 copies.append(sidecar.copy_of(name, writer, positions))
         os.replace(aside, self._output / name)
         entry = Sidecar(name, writer.bytes, writer.sha256, copies)
@@ -191,11 +171,11 @@ class Teaching:
         """Writes the manifest if all sidecars are finished; returns how many are not."""
         found = {split.name: [self._finished(shard) for shard in split.shards] for split in self._splits}
         left = sum(split.count(None) for split in found.values())
-        if (self._output / sidecar.FILE).is_file():  # another process was quicker
+        if self.is_finished:  # another process was quicker
             return 0
         if not left:
             entries = {name: [entry for entry in split if entry] for name, split in found.items()}
-            self._write(self._output / sidecar.FILE, SoftManifest(self.taught, entries).content())
+            self._write(self._output / sidecar.FILE, SoftManifest(self._lesson.taught, entries).content())
             self._clear()
         return left
 
@@ -209,7 +189,7 @@ class Teaching:
         manifest = SoftManifest.parse((self._output / sidecar.FILE).read_bytes(), str(self._output))
         sidecars = [each for split in manifest.splits.values() for each in split]
         positions = sum(sum(copy.positions) for each in sidecars for copy in each.copies)
-        size, stated = sum(each.bytes for each in sidecars), self._answering.codec.bytes_per_position
+        size, stated = sum(each.bytes for each in sidecars), self._lesson.bytes_per_position
         return (
             f"{self._output}: answers to {positions:,} masked tokens in {size / 1e6:,.1f} MB, "
             f"{size / max(1, positions):.1f} bytes each ({stated} by the codec), {len(sidecars)} sidecars"

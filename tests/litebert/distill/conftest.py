@@ -15,7 +15,8 @@ from data_tools.shards.assembly import ShardConfig
 from data_tools.text.huggingface import save_tokenizer
 from data_tools.text.tokenizer import Tokenizer
 from litebert.distill.codecs import CodecConfig
-from litebert.distill.teaching import TeachConfig, Teaching
+from litebert.distill.lesson import Lesson, TeachConfig
+from litebert.distill.teaching import Teaching
 from litebert.model.encoder import ModelConfig
 from litebert.model.heads import PretrainingModel
 from litebert.model.huggingface import save_huggingface
@@ -81,6 +82,6 @@ def taught(two_copies: Path, teacher_folder: Path, tmp_path_factory: pytest.Temp
     """Its answers, by codec."""
     folder = tmp_path_factory.mktemp("taught")
     for name, codec in CODECS.items():
-        config = TeachConfig(seed=5)
-        Teaching(two_copies, teacher_folder, folder / name, codec, config, torch.device("cpu")).run()
+        lesson = Lesson(two_copies, teacher_folder, codec, TeachConfig(seed=5), torch.device("cpu"))
+        Teaching(lesson, folder / name).run()
     return {name: folder / name for name in CODECS}

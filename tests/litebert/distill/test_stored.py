@@ -28,10 +28,11 @@ from litebert.data.split import Split
 from litebert.distill.answers import Answering
 from litebert.distill.codecs import CodecConfig, TeacherHead, codec_of, keyed_uniforms
 from litebert.distill.config import DistillConfig
+from litebert.distill.kept import SoftData
 from litebert.distill.objective import DistillationObjective
 from litebert.distill.sources import Stored, check_supply
 from litebert.distill.states import Wanted
-from litebert.distill.stored import SoftData, SoftFolder
+from litebert.distill.stored import SoftFolder
 from litebert.distill.targets import Dense
 from litebert.distill.task import distillation
 from litebert.distill.teacher import Teacher
@@ -159,7 +160,7 @@ def test_a_micro_batch_has_its_own_answers_in_every_epoch(
 def test_ranks_and_mixtures_read_the_same_rows(two_copies: Path, taught: dict[str, Path], world_size: int) -> None:
     """Of two folders in one batch, at any number of ranks: each label with its row."""
     corpus = Corpus.opened([two_copies, two_copies], "train")
-    soft = SoftData.opened([str(taught["head"]), str(taught["head"])], corpus)
+    soft = SoftData.stored([str(taught["head"]), str(taught["head"])], corpus)
     config = dataclasses.replace(CONFIG, mixture={0: [2, 1]})
     rows = []
     for rank in range(world_size):

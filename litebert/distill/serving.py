@@ -1,0 +1,135 @@
+"""A teacher at work as a service: where it listens, what keeps others out, who is told of it, and when it leaves."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import ipaddress
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy.typing as npt
+
+from litebert.distill.addresses import Address, announced, read_token
+from litebert.distill.lesson import Lesson
+from litebert.distill.message import Asked
+from litebert.distill.service import Service
+from litebert.distill.stored import SoftFolder
+from litebert.distill.teaching import Teaching
+
+_SAY_EVERY = 60.0  # seconds between two lines of what was done
+
+
+@dataclasses.dataclass(frozen=True)
+class ServeConfig:
+    """Where a teacher listens.
+
+    Attributes:
+        fleet: folder that it announces itself in.
+        host: to listen at: this machine alone, unless you say otherwise; 0.0.0.0 for all its addresses.
+        port: to listen at; 0 for any that is free.
+        advertise: the host that students are told, where it is not the one it listens at.
+        token_file: of a token of your own; a new one is drawn if not said, and students find it in the fleet's folder.
+        tls_cert, tls_key: PEM files, for TLS.
+    """
+
+    fleet: Path
+    host: str = "127.0.0.1"
+    port: int = 0
+    advertise: str = ""
+    token_file: Path | None = None
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+
+    def __post_init__(self) -> None:
+        problems = []
+        if (self.tls_cert is None) != (self.tls_key is None):
+            problems.append("TLS needs both --tls-cert and --tls-key")
+        if not 0 <= self.port < 1 << 16:
+            problems.append(f"--port {self.port} is none")
+        if self.host in ("0.0.0.0", "::") and not self.advertise:
+            problems.append(f"--host {self.host} is every address: say with --advertise which one students call")
+        if problems:
+            raise ValueError("; ".join(problems))
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine can reach it."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+
+def serve(lesson: Lesson, config: ServeConfig, record: Path | None, leave: Callable[[], bool]) -> None:
+    """Answers over the network until it is told to leave.
+
+    Args:
+        record: a folder of stored soft targets to make of the answers as they are given.
+
+    Raises:
+        ValueError: the record is of something else, or the token is too short.
+        OSError: it cannot listen there, or a file cannot be read or written.
+    """
+    token = read_token(config.token_file) if config.token_file else secrets.token_urlsafe(32)
+    certificate = None
+    if config.tls_cert and config.tls_key:
+        certificate = config.tls_cert.read_bytes(), config.tls_key.read_bytes()
+    scheme = "grpc+tls" if certificate else "grpc"
+    answer = Recording(lesson, record).answers if record else lesson.answers
+    service = Service(lesson, answer, f"{scheme}://{config.host}:{config.port}", token, certificate)
+    uri = f"{scheme}://{config.advertise or config.host}:{service.port}"
+    print(f"{uri}: serves {lesson.taught.codec.kind}, {lesson.bytes_per_position} bytes a masked token", flush=True)
+    if not (config.is_local or certificate):
+        print(f"{uri}: the token and the answers pass in the clear: --tls-cert and --tls-key hide them", flush=True)
+    with announced(config.fleet, Address(uri, token, certificate[0].decode() if certificate else "")):
+        service.run(_speaking(service, uri, leave))
+    print(f"{uri}: left; {service.tally}", flush=True)
+
+
+class Recording:
+    """Answers of a lesson that are kept, and not worked out again."""
+
+    def __init__(self, lesson: Lesson, output: Path) -> None:
+        """``output``: as ``Teaching`` has it. Raises ValueError where it is of something else."""
+        self._lesson, self._output = lesson, output
+        self._teaching = Teaching(lesson, output)
+        self._teaching.begin()
+
+    def answers(self, asked: Asked) -> Mapping[str, npt.NDArray]:
+        """To a block."""
+        found = self._stored(asked) if self._teaching.is_finished else self._teaching.recorded(asked)
+        if found is not None:
+            return found
+        answers = self._lesson.answers(asked)
+        if not self._teaching.is_finished:
+            self._teaching.record(asked, answers)
+        return answers
+
+    def _stored(self, asked: Asked) -> Mapping[str, npt.NDArray] | None:
+        """Of the finished folder; None where it has not that copy."""
+        if asked.copy not in self._folder.taught.copies[asked.split]:
+            return None
+        return self._folder.beside(self._lesson.splits[asked.split]).columns(asked.block, asked.copy).soft
+
+    @functools.cached_property
+    def _folder(self) -> SoftFolder:
+        return SoftFolder(self._output)
+
+
+def _speaking(service: Service, uri: str, leave: Callable[[], bool]) -> Callable[[], bool]:
+    """``leave``, that says now and then what was done since."""
+    said, sent = time.monotonic(), 0
+
+    def asked() -> bool:
+        nonlocal said, sent
+        if time.monotonic() - said > _SAY_EVERY and (now := service.tally).sent > sent:
+            print(f"{uri}: {now}", flush=True)
+            said, sent = time.monotonic(), now.sent
+        return leave()
+
+    return asked
