@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import multiprocessing.process
 import os
 import signal
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +16,9 @@ from pathlib import Path
 
 import psutil
 
-from launcher.pretrain import main
+import launcher.distill
+import launcher.pretrain
+import launcher.teach
 from tests.distributed.bench import free_port
 
 
@@ -71,7 +75,7 @@ class Job:
 
 @contextlib.contextmanager
 def forked(ranks: int, arguments: list[str], log: Path, before: Callable[[int], None] | None = None) -> Iterator[Job]:
-    """A job of pretrain.py for as long as the context lasts.
+    """A job of pretrain.py, or of distill.py where a teacher is named, for as long as the context lasts.
 
     Args:
         ranks: how many.
@@ -84,6 +88,13 @@ def forked(ranks: int, arguments: list[str], log: Path, before: Callable[[int], 
         yield job
     finally:
         job.clear()
+
+
+def serving(arguments: list[str], log: Path) -> multiprocessing.process.BaseProcess:
+    """A teacher at work: teach.py with arguments, which are to say --serve."""
+    process = _SERVER.Process(target=_serve, args=(arguments, log))
+    process.start()
+    return process
 
 
 _SERVER = multiprocessing.get_context("forkserver")
@@ -110,15 +121,25 @@ def _rank(
 ) -> None:
     address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": ranks, "RANK": rank, "LOCAL_RANK": rank}
     os.environ.update({name: str(value) for name, value in address.items()})
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(descriptor, 1)
-    os.dup2(descriptor, 2)
+    _print_to(log)
     temporary = log.with_name("tmp")
     temporary.mkdir(exist_ok=True)
     os.environ["TMPDIR"] = tempfile.tempdir = str(temporary)
     if before:
         before(rank)
-    main(arguments)
+    distils = not {"--teacher", "--soft", "--fleet"}.isdisjoint(arguments)
+    (launcher.distill if distils else launcher.pretrain).main(arguments)
+
+
+def _serve(arguments: list[str], log: Path) -> None:
+    _print_to(log)
+    sys.exit(launcher.teach.main(arguments))
+
+
+def _print_to(log: Path) -> None:
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
 
 
 def _maps(pid: int) -> str:

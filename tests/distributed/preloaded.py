@@ -12,6 +12,8 @@ import deepspeed.runtime.zero.muon.muon_optimizer
 import deepspeed.runtime.zero.stage3
 import deepspeed.runtime.zero.stage_1_and_2
 
-import launcher.pretrain  # noqa: F401
+import launcher.distill
+import launcher.pretrain
+import launcher.teach  # noqa: F401
 
 deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False  # the first look at it runs a compiler

@@ -4,8 +4,8 @@
     environment
 
 JOBS is a JSON list of {"arguments": [...], "stop_after": step or null, "sabotage": fields of Sabotage, "rubbish":
-whether memory that torch hands out is full of nan}; a job with a --teacher or --soft is a distillation. Rank 0 writes a
-list of outcomes to RESULTS: an exit code, or the text of the error that was raised.
+whether memory that torch hands out is full of nan}; a job with a --teacher, --soft or --fleet is a distillation. Rank 0
+writes a list of outcomes to RESULTS: an exit code, or the text of the error that was raised.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def outcome(job: dict, world: World) -> int | str:
     try:
         sabotage = Sabotage(**job.get("sabotage", {}))
         with sabotage.applied(world.rank):
-            distils = not {"--teacher", "--soft"}.isdisjoint(job["arguments"])
+            distils = not {"--teacher", "--soft", "--fleet"}.isdisjoint(job["arguments"])
             command = parse_command(job["arguments"], "test", distils=distils)
             return (distill if distils else pretrain)(command, world, StopAfter(job.get("stop_after")))
     except (ValueError, OSError, FloatingPointError) as error:
