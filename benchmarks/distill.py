@@ -12,7 +12,8 @@ with clipping and AdamW in bf16 mixed precision, without dropout:
   longest sample of the batch;
 - ``textbrewer``: TextBrewer's GeneralDistiller on the models and batches of ``hf``. It is installed from PyPI into the
   cache folder; --quick takes it only where it is;
-- ``mlm``: a step of the same student without a teacher, ours.
+- ``mlm``: a step of the same student without a teacher, ours;
+- ``stored``: the same step with the teacher's answers in the batch, codec hidden, as the loader reads them.
 
 Speeds are real tokens, not padding, per second: of processor time on a CPU, so that others on the machine do not
 count, and of wall time on a GPU. Beside them stand the operations of matrix products that a real token costs, and how
@@ -63,8 +64,9 @@ from train_step import (
 from litebert.data.batch import MicroBatch
 from litebert.data.split import Split
 from litebert.demo.corpus import cache_folder
+from litebert.distill.codecs import Codec, CodecConfig, TeacherHead, codec_of
 from litebert.distill.objective import DistillationObjective
-from litebert.distill.sources import Live
+from litebert.distill.sources import Live, Stored
 from litebert.distill.states import Wanted
 from litebert.distill.students import begin_as, layers_of
 from litebert.distill.task import DTYPES, compared_layers
@@ -116,11 +118,32 @@ class Side:
     batches: list[Any]
 
 
+def answered(teacher: PretrainingModel, codec: Codec, batches: list[MicroBatch]) -> list[MicroBatch]:
+    """The batches with the teacher's answers, as the loader would read them."""
+    device, own = teacher.mlm.bias.device, Teacher(Path(), teacher, "")
+    told = []
+    for batch in batches:
+        hidden_MH = own.read(batch.to(device), Wanted()).words_RH
+        columns = codec.encode(TeacherHead.of(teacher), hidden_MH, None)
+        told.append(dataclasses.replace(batch, soft={name: column.cpu() for name, column in columns.items()}))
+    return told
+
+
 def our_sides(config: ModelConfig, batches: list[MicroBatch], world: World) -> dict[str, Side]:
     teacher, student = pair(config)
+    teacher, codec = teacher.to(world.device), codec_of(CodecConfig("hidden"), config)
+    its, layers = config.num_layers, student.config.num_layers
+    told = answered(teacher, codec, batches)
+    compared = compared_layers(SOFT, layers_of(its, layers), its)
     alone = PretrainingObjective(copy.deepcopy(student), ObjectiveConfig(sop=0.0))
-    objectives = {"live": live(teacher.to(world.device), student, DTYPES[SOFT.precision]), "mlm": alone}
-    return {name: Side(our_step(objective, world), batches) for name, objective in objectives.items()}
+    asks = live(teacher, copy.deepcopy(student), DTYPES[SOFT.precision])
+    source = Stored(codec, TeacherHead.of(teacher), its)
+    reads = DistillationObjective(student, source, SOFT, HARD, compared, config.hidden_size)
+    return {
+        "live": Side(our_step(asks, world), batches),
+        "mlm": Side(our_step(alone, world), batches),
+        "stored": Side(our_step(reads, world), told),
+    }
 
 
 def other_sides(
@@ -206,6 +229,11 @@ def ratios(found: dict[str, Any], side: str) -> dict[str, float | None]:
     return {name: figures["tokens_per_s"].get(side, {}).get("live_ratio") for name, figures in found.items()}
 
 
+def stored_over_mlm(speeds: dict[str, Any]) -> float:
+    """The time of a step with stored answers, as a share of one without a teacher."""
+    return round(speeds["mlm"]["median"] / speeds["stored"]["median"], 3)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, nargs="+", default=[SHARED / "corpus/sample.jsonl.xz"])
@@ -234,6 +262,7 @@ def main() -> None:
         "live_ratio_vs_hf": ratios(found, "hf"),
         "live_ratio_vs_hf_longest": ratios(found, "hf_longest"),
         "live_ratio_vs_textbrewer": ratios(found, "textbrewer"),
+        "stored_over_mlm": {name: stored_over_mlm(figures["tokens_per_s"]) for name, figures in found.items()},
         "shapes": found,
         "hardware": hardware,
         "threads": torch.get_num_threads(),

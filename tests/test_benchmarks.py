@@ -69,13 +69,27 @@ def test_the_distillation_benchmark_runs_on_little_text(corpus, tmp_path):
     figures = json.loads(done.stdout.splitlines()[-1])
     shape = figures["shapes"]["small"]
     speeds = {side: speed["median"] for side, speed in shape["tokens_per_s"].items()}
-    assert speeds.keys() == {"live", "mlm", "hf", "hf_longest"}
+    assert speeds.keys() == {"live", "mlm", "stored", "hf", "hf_longest"}
+    assert math.isclose(figures["stored_over_mlm"]["small"], speeds["mlm"] / speeds["stored"], abs_tol=0.02)
     assert math.isclose(figures["live_ratio_vs_hf"]["small"], speeds["live"] / speeds["hf"], abs_tol=0.02)
     costs = [shape["tokens_per_s"][side]["mflop_per_token"] for side in ("mlm", "live", "hf_longest", "hf")]
     assert 0 < costs[0] < costs[1] < costs[2] < costs[3], "a teacher costs something, and so does padding"
     assert figures["live_ratio_vs_textbrewer"]["small"] is None and "textbrewer==" in done.stdout
     assert 0 < shape["filled"]["hf"] < shape["filled"]["hf_longest"] <= 1
     assert math.isclose(sum(shape["profile"].values()), 1, abs_tol=0.01)
+
+
+def test_the_service_benchmark_runs_on_little_text(corpus, tmp_path):
+    command = [sys.executable, "benchmarks/service.py", "--quick", "--data", str(corpus)]
+    command += ["--vocab", str(characters(corpus, tmp_path))]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout.splitlines()[-1])
+    assert 0 <= figures["service_wait_share"] < 1 and 0 <= figures["stored_wait_share"] < 1
+    assert figures["teacher_busy"] > 0 and figures["sent_bytes_per_s"] > 0
+    assert math.isclose(figures["students_per_teacher"], 1 / figures["teacher_busy"], rel_tol=0.05)
+    assert min(figures["student_tokens_per_s"].values()) > 0
 
 
 @pytest.fixture
