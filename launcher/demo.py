@@ -1,4 +1,4 @@
-"""From Chinese text to an exported ALBERT, by the commands a user types; run again, it goes on."""
+"""From Chinese text to an exported ALBERT, and a student of it, by the commands a user types; run again, it goes on."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -33,6 +34,7 @@ if torch.cuda.device_count():
 PLAIN_TEXT = ("blank_line", "file", "line")
 VOCAB_SIZE = 8000
 HELDOUT_SHARE = "0.05"  # enough pairs for an interval of a few per cent
+NO_TEACHER = ("--distill.ce", "0", "--distill.cos", "0", "--distill.start", "random")  # the control: labels alone
 MASK_COPIES = "4"  # no epoch of so short a training sees the masks of another, which it would remember
 
 
@@ -42,8 +44,9 @@ def plan(folder: Path, corpus: Sequence[Path], plain_text: str) -> list[Stage]:
     reader = ("--reader.plain_text", plain_text)
     kept = ("--shards.heldout_share", HELDOUT_SHARE, "--masks.copies", MASK_COPIES)
     tokenizer, shards, train, export = (folder / part for part in ("tokenizer", "shards", "train", "export"))
-    recipe = LAUNCHER / "recipes" / "albert_demo.yaml"
-    pretrain, evaluate, export_ = (LAUNCHER / f"{verb}.py" for verb in ("pretrain", "evaluate", "export"))
+    recipe, distil_recipe = (LAUNCHER / "recipes" / f"{name}_demo.yaml" for name in ("albert", "distil"))
+    verbs = ("pretrain", "distill", "evaluate", "export")
+    pretrain, distill, evaluate, export_ = (LAUNCHER / f"{verb}.py" for verb in verbs)
     deepspeed, environment, precision = distribution()
     engine = ("--train.precision", precision, "--train.ds_config", REPOSITORY / "ds_configs" / "zero1.json")
     offline = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "TRANSFORMERS_VERBOSITY": "error"}
@@ -54,6 +57,30 @@ def plan(folder: Path, corpus: Sequence[Path], plain_text: str) -> list[Stage]:
         ("--output", OUTPUT),
         lambda made: (megabytes([made]), "MB"),
     )
+
+    def distilled(name: str, *more: str) -> list[Stage]:
+        """A student of the trained model, and its figures beside it."""
+        student = folder / name
+        given: tuple[str, ...] = ("--distill.precision", precision, *more)
+        return [
+            Stage(
+                name,
+                (*deepspeed, str(distill)),
+                distill,
+                ("--config", distil_recipe, "--data", shards, "--teacher", train, "--run", OUTPUT, *engine, *given),
+                lambda made: (read(made / "done.json")["step"], "steps"),
+                "done.json",
+                environment,
+            ),
+            Stage(
+                f"{name}.json",
+                (PYTHON, str(evaluate)),
+                evaluate,
+                (student, "--data", shards, "--teacher", train, "--output", OUTPUT),
+                lambda made: (read(made)["samples"], "samples"),
+            ),
+        ]
+
     stages = [
         Stage(
             "tokenizer",
@@ -85,6 +112,8 @@ def plan(folder: Path, corpus: Sequence[Path], plain_text: str) -> list[Stage]:
             (train, "--data", shards, "--output", OUTPUT),
             lambda made: (read(made)["samples"], "samples"),
         ),
+        *distilled("student"),
+        *distilled("control", *NO_TEACHER),
         Stage(
             "export",
             (PYTHON, str(export_)),
@@ -143,7 +172,9 @@ def run(folder: Path, corpus: Sequence[Path], plain_text: str) -> str:
         stages, planned = Stages(folder), plan(folder, corpus, plain_text)
         for stage in planned:
             stages.run(stage)
-        seconds = {Path(stage.output).stem: stages.records[stage.output]["seconds"] for stage in planned}
+        seconds: dict[str, float] = defaultdict(float)
+        for stage in planned:
+            seconds[Path(stage.output).stem] += stages.records[stage.output]["seconds"]
         return summarize(folder, corpus or [folder / "corpus"], seconds)
 
 

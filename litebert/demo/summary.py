@@ -14,6 +14,8 @@ from matplotlib.figure import Figure
 
 from litebert.demo.stages import clock
 
+DISTILLED = ("student", "control")
+
 
 def summarize(folder: Path, corpus: Sequence[Path], seconds: Mapping[str, float]) -> str:
     """Writes summary.json, summary.txt and loss.png into a finished run folder; returns the table.
@@ -34,6 +36,7 @@ def summarize(folder: Path, corpus: Sequence[Path], seconds: Mapping[str, float]
         "steps": curve[-1]["step"],
         "tokens_per_s": statistics.median(line["tokens_per_s"] for line in curve),
         "evaluation": read(folder / "evaluation.json"),
+        "distilled": {name: read(folder / f"{name}.json") for name in DISTILLED},
         "filled": read(folder / "filled.json"),
         "seconds": dict(seconds),
     }
@@ -73,6 +76,7 @@ def rows(facts: Mapping[str, Any], folder: Path) -> list[tuple[str, str]]:
         ("  on the masked tokens", f"{result['unigram_loss_masked']:.3f} nats"),
         ("held-out MLM accuracy", f"{result['mlm_accuracy']:.1%}"),
         ("held-out SOP accuracy", f"{result['sop_accuracy']:.1%} (95 % interval {low:.1%} to {high:.1%})"),
+        *distilled(result, facts["distilled"]),
         ("filled by the export", filled[0][1]),
         *filled[1:],
         ("time", clock(sum(facts["seconds"].values()))),
@@ -81,6 +85,23 @@ def rows(facts: Mapping[str, Any], folder: Path) -> list[tuple[str, str]]:
         ("loss curve", str(folder / "loss.png")),
         ("more curves", f".venv/bin/tensorboard --logdir {folder / 'train' / 'tensorboard'}"),
     ]
+
+
+def distilled(teacher: Mapping[str, Any], others: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """The lines of a student with a teacher and of one without, the control, beside the teacher."""
+    figures = {"teacher": teacher, **others}
+    shown = (
+        ("  parameters", "parameters", "{:,}"),
+        ("  held-out MLM loss", "mlm_loss", "{:.3f}"),
+        ("  held-out MLM accuracy", "mlm_accuracy", "{:.1%}"),
+        ("  KL from the teacher", "kl", "{:.3f}"),
+        ("  same likeliest word", "agreement", "{:.1%}"),
+    )
+    lines = [("distilled, half as deep", [f"{name:>11}" for name in figures])]
+    for label, key, form in shown:
+        values = [its[key] for its in figures.values()]
+        lines.append((label, [f"{'' if value is None else form.format(value):>11}" for value in values]))
+    return [(label, "".join(cells)) for label, cells in lines]
 
 
 def table(lines: Sequence[tuple[str, str]]) -> str:

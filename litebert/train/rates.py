@@ -38,6 +38,7 @@ class Rates:
     def add(self, step: Step) -> None:
         """Counts a step that was trained."""
         self._tokens += step.counts.tokens
+        self._soft += sum(rows.nbytes for batch in step.micro_batches for rows in (batch.soft or {}).values())
         self._done += self._operations(step)
 
     def stalled(self, name: str, seconds: float) -> None:
@@ -48,27 +49,30 @@ class Rates:
         """The figures since the last time. Collective.
 
         Returns:
-            tokens_per_s; mfu, the share of the devices' matrix rate that went into the model's products;
-            loader_wait, the mean share of time that ranks waited for data; memory_gb, the most that a rank has had;
-            and the seconds of what training stood still for, by name.
+            tokens_per_s; mfu, the share of the devices' matrix rate that went into the model's products; loader_wait,
+            the mean share of time that ranks waited for data; memory_gb, the most that a rank has had; soft_mb_per_s,
+            what came of a teacher's answers with the data, if any did; and the seconds of what training stood still
+            for, by name.
         """
-        ranks = torch.zeros(self._world.size, 3, dtype=torch.float64)
-        ranks[self._world.rank] = torch.tensor([self._done / self._peak, self._waited, _memory(self._world.device)])
+        ranks = torch.zeros(self._world.size, 4, dtype=torch.float64)
+        own = [self._done / self._peak, self._waited, _memory(self._world.device), self._soft]
+        ranks[self._world.rank] = torch.tensor(own)
         self._world.control.total(ranks)
         seconds = max(time.monotonic() - self._since - sum(self._stalls.values()), 1e-9)
-        worked, waited, memory = ranks.T
+        worked, waited, memory, soft = ranks.T
         figures = {
             "tokens_per_s": self._tokens / seconds,
             "mfu": float(worked.mean()) / seconds,
             "loader_wait": float(waited.mean()) / seconds,
             "memory_gb": float(memory.max()) / 1e9,
+            **({"soft_mb_per_s": float(soft.sum()) / 1e6 / seconds} if soft.any() else {}),
             **self._stalls,
         }
         self._clear()
         return figures
 
     def _clear(self) -> None:
-        self._tokens, self._done, self._waited = 0, 0.0, 0.0
+        self._tokens, self._soft, self._done, self._waited = 0, 0, 0.0, 0.0
         self._stalls: dict[str, float] = defaultdict(float)
         self._since = time.monotonic()
 

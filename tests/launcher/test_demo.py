@@ -321,7 +321,11 @@ def test_the_summary_tells_what_the_stages_wrote(tmp_path: Path) -> None:
         "unigram_loss_masked": 7.1875,
         "samples": 7,
         "parameters": 5678,
+        "kl": None,
+        "agreement": None,
     }
+    student = evaluation | {"mlm_loss": 6.6, "parameters": 4567, "kl": 0.0625, "agreement": 0.875}
+    control = student | {"mlm_loss": 6.9, "kl": 0.5, "agreement": 0.5}
     files = {
         "text.txt": "字",
         "shards/manifest.json": {
@@ -330,6 +334,8 @@ def test_the_summary_tells_what_the_stages_wrote(tmp_path: Path) -> None:
             "splits": {"train": split, "heldout": split},
         },
         "evaluation.json": evaluation,
+        "student.json": student,
+        "control.json": control,
         "filled.json": [{"sentence": "很[MASK]。", "pieces": [["好", 0.5], ["大", 0.25]]}],
     }
     for name, content in files.items():
@@ -357,6 +363,14 @@ def test_the_summary_tells_what_the_stages_wrote(tmp_path: Path) -> None:
         "5,678 para",
     ):
         assert part in text
+    for row in (
+        ["distilled,", "half", "as", "deep", "teacher", "student", "control"],
+        ["parameters", "5,678", "4,567", "4,567"],
+        ["held-out", "MLM", "loss", "6.500", "6.600", "6.900"],
+        ["KL", "from", "the", "teacher", "0.062", "0.500"],
+        ["same", "likeliest", "word", "87.5%", "50.0%"],
+    ):
+        assert row in [line.split() for line in text.splitlines()]
     assert (tmp_path / "summary.txt").read_text() == text + "\n"
     assert json.loads((tmp_path / "summary.json").read_text())["evaluation"] == evaluation
     assert (tmp_path / "loss.png").read_bytes().startswith(b"\x89PNG")
