@@ -116,7 +116,8 @@ class Tokenizer:
         widths = self._piece_lengths.take(ids)
         unknown = np.flatnonzero(ids == UNK)
         if len(unknown):
-            widths[unknown] = self._unknown_runs(chunks)
+            has_unknown = np.unique(np.searchsorted(np.cumsum(counts), unknown, side="right"))
+            widths[unknown] = self._unknown_runs([chunks[number] for number in has_unknown])
         lengths = np.bincount(np.array(owners, np.int64), weights=counts, minlength=len(texts)).astype(np.int64)
         ends = np.cumsum(widths)
         return Encoded(ids, ends - widths, ends, lengths)
