@@ -8,7 +8,6 @@ of the undisturbed one byte for byte, and with its weights bit for bit; so must 
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import multiprocessing.process
@@ -17,10 +16,8 @@ import random
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import launcher.teach
@@ -30,6 +27,7 @@ from litebert.train.ledger import FILE
 from tests.distributed.bench import REPOSITORY, Bench
 from tests.distributed.forked import Job, forked, serving
 from tests.distributed.test_distillation import STUDENT, TEACHER
+from tests.distributed.torture import command
 
 KINDS = ("teacher", "student", "teacher", "rank", "teachers")
 STEPS_A_KILL = 10  # more than go by between two
@@ -197,18 +195,5 @@ def torture(bench: Bench, kills: int, seed: int) -> dict[str, Any]:
     }
 
 
-def command() -> None:
-    """Parses, tortures, prints the figures as one JSON object."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--seed", type=int, default=random.randrange(1_000_000), help="of the moments")
-    parser.add_argument("--folder", type=Path, help="where to leave the runs; by default they are removed")
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = options.folder or Path(scratch)
-        folder.mkdir(parents=True, exist_ok=True)
-        print(json.dumps(torture(Bench(folder), options.kills, options.seed)))
-
-
 if __name__ == "__main__":
-    command()
+    command(__doc__, torture, 20)

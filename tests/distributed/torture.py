@@ -24,6 +24,7 @@ import statistics
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -234,11 +235,11 @@ def _difference(bench: Bench, steps: int) -> float:
     return (apart / moved) ** 0.5
 
 
-def command() -> None:
-    """Parses, tortures, prints the figures as one JSON object."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=125)
-    parser.add_argument("--seed", type=int, default=random.randrange(1_000_000), help="of the moments and the ranks")
+def command(description: str | None, torture: Callable[[Bench, int, int], dict[str, Any]], kills: int) -> None:
+    """Parses a command line, tortures, prints the figures as one JSON object."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=kills)
+    parser.add_argument("--seed", type=int, default=random.randrange(1_000_000), help="of what is random")
     parser.add_argument("--folder", type=Path, help="where to leave the runs; by default they are removed")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
@@ -248,4 +249,4 @@ def command() -> None:
 
 
 if __name__ == "__main__":
-    command()
+    command(__doc__, torture, 125)
