@@ -26,7 +26,7 @@ from litebert.train.trained import load_trained
 
 def parser() -> ArgumentParser:
     """Of the command line."""
-    made = ArgumentParser(prog="evaluate", description=__doc__, exit_on_error=False)
+    made = ArgumentParser(prog="evaluate", description=__doc__, exit_on_error=False, allow_abbrev=False)
     made.add_argument("model", type=Path, help="a run; for tasks also a checkpoint or a Hugging Face folder")
     made.add_argument("--data", type=Path, help="folder of shards, with its held-out split")
     made.add_argument("--teacher", type=Path, nargs="+", default=[], help="models to compare its words with")
