@@ -94,7 +94,7 @@ def test_the_likeliest_window_answers():
     start = np.array([[9, 1, 0], [9, 2, -100]], np.float32)  # 9: on no text; -100: padding
     question = [Question("？", "甲乙丙", (("丙", 2),))]
     assert answers(question, encoded, start, start) == ["丙"]
-    assert answers(question, encoded, start - [[0], [2]], start) == ["甲"]
+    assert answers(question, encoded, start - np.array([[0], [2]], np.float32), start) == ["甲"]
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import json
 import lzma
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from backports import zstd
@@ -43,7 +44,7 @@ WSC = [
         "label": "false",
     },
 ]
-CLUENER = [
+CLUENER: list[dict[str, Any]] = [
     {
         "text": "浙商银行企业信贷部叶老桂博士，叶老桂说",
         "label": {"name": {"叶老桂": [[9, 11], [15, 17]]}, "company": {"浙商银行": [[0, 3]]}},
