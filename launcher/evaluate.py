@@ -1,53 +1,93 @@
-"""Measure the model of a run on held-out documents: python launcher/evaluate.py RUN --data SHARDS [--teacher MODEL]."""
+"""Measure a model on held-out documents: python launcher/evaluate.py RUN --data SHARDS [--teacher MODEL],
+or fine-tuned on tasks: python launcher/evaluate.py MODEL --task TASK... [--floor] [--shuffled] [--train.epochs 3 ...]
+"""
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 import sys
+from argparse import ArgumentError
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from jsonargparse import ArgumentParser, Namespace
 
 from litebert.data.split import Split
+from litebert.demo.corpus import cache_folder
 from litebert.distill.teacher import Teacher
+from litebert.evaluate.config import FinetuneConfig
 from litebert.evaluate.heldout import evaluate_heldout
+from litebert.evaluate.tasks import KINDS, Task
 from litebert.train.run import write
 from litebert.train.trained import load_trained
 
 
-def main() -> int:
-    """Print the figures as JSON, and write them to a file if one is named."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("run", type=Path, help="folder of the run")
-    parser.add_argument("--data", type=Path, required=True, help="folder of shards, with its held-out split")
-    parser.add_argument("--teacher", type=Path, nargs="+", default=[], help="models to compare its words with")
-    parser.add_argument("--output", type=Path, help="JSON file to write")
-    options = parser.parse_args()
+def parser() -> ArgumentParser:
+    """Of the command line."""
+    made = ArgumentParser(prog="evaluate", description=__doc__, exit_on_error=False, allow_abbrev=False)
+    made.add_argument("model", type=Path, help="a run; for tasks also a checkpoint or a Hugging Face folder")
+    made.add_argument("--data", type=Path, help="folder of shards, with its held-out split")
+    made.add_argument("--teacher", type=Path, nargs="+", default=[], help="models to compare its words with")
+    made.add_argument("--task", type=Path, nargs="+", default=[], help="folders of tasks to fine-tune on")
+    made.add_argument("--kind", choices=KINDS, help="of the tasks, where their fields do not tell it")
+    made.add_argument("--floor", action="store_true", help="also random weights of its shape, on the same budget")
+    made.add_argument("--shuffled", action="store_true", help="also with labels of other examples: chance")
+    made.add_class_arguments(FinetuneConfig, "train")
+    made.add_argument("--output", type=Path, help="JSON file to write")
+    return made
+
+
+def main(argv: Sequence[str]) -> int:
+    """Print the figures, and write them to a file if one is named."""
     try:
-        trained = load_trained(options.run)
-        train, heldout = Split(options.data, "train"), Split(options.data, "heldout")
-        if heldout.tokenizer_fingerprint != trained.tokenizer.fingerprint:
-            raise ValueError(f"{options.data} was made with another tokenizer than {options.run}; give its own shards")
-        if heldout.fingerprint != trained.data_fingerprint:
-            print(
-                f"evaluate: {options.data} is not what {options.run} was trained on: it may hold out", file=sys.stderr
-            )
-            print("evaluate: documents that were trained on, and the baseline is of its own text", file=sys.stderr)
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        loaded = [Teacher.load(path, trained.tokenizer.pieces) for path in options.teacher]
-        teachers = [teacher.to(device, torch.float32) for teacher in loaded]
-        figures = dataclasses.asdict(evaluate_heldout(trained.model, train, heldout, device, teachers))
-        text = json.dumps({"run": str(options.run), "step": trained.step, **figures}, indent=1)
-        if options.output:
-            write(options.output, text + "\n")
-    except (ValueError, OSError) as error:
-        print(f"evaluate: {error}", file=sys.stderr)
+        options = parser().parse_args(list(argv))
+        if bool(options.data) == bool(options.task):
+            raise ValueError("give either --data, with held-out documents, or --task, to fine-tune on")
+        (_heldout if options.data else _tasks)(options)
+    except (ValueError, OSError, ArgumentError) as error:
+        print(f"evaluate: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
-    print(text)
     return 0
 
 
+def _heldout(options: Namespace) -> None:
+    trained = load_trained(options.model)
+    train, heldout = Split(options.data, "train"), Split(options.data, "heldout")
+    if heldout.tokenizer_fingerprint != trained.tokenizer.fingerprint:
+        raise ValueError(f"{options.data} was made with another tokenizer than {options.model}; give its own shards")
+    if heldout.fingerprint != trained.data_fingerprint:
+        print(f"evaluate: {options.data} is not what {options.model} was trained on: it may hold out", file=sys.stderr)
+        print("evaluate: documents that were trained on, and the baseline is of its own text", file=sys.stderr)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    loaded = [Teacher.load(path, trained.tokenizer.pieces) for path in options.teacher]
+    teachers = [teacher.to(device, torch.float32) for teacher in loaded]
+    figures = dataclasses.asdict(evaluate_heldout(trained.model, train, heldout, device, teachers))
+    text = json.dumps({"run": str(options.model), "step": trained.step, **figures}, indent=1)
+    if options.output:
+        write(options.output, text + "\n")
+    print(text)
+
+
+def _tasks(options: Namespace) -> None:
+    # transformers' trainer takes seconds to import
+    from transformers.utils import logging
+
+    from litebert.evaluate.candidate import Candidate
+    from litebert.evaluate.trials import evaluate, table
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    config = FinetuneConfig(**options.train.as_dict())
+    tasks = [Task.read(folder, options.kind) for folder in options.task]
+    arms = [arm for arm in ("floor", "shuffled") if options[arm]]
+    with Candidate.opened(options.model) as candidate:
+        results = evaluate(candidate, tasks, config, arms, cache_folder() / "evaluations")
+    if options.output:
+        write(options.output, json.dumps(results, indent=1) + "\n")
+    print(table(results))
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

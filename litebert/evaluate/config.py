@@ -1,0 +1,65 @@
+"""How a model is fine-tuned on a task."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Literal
+
+import torch
+
+
+@dataclasses.dataclass(frozen=True)
+class FinetuneConfig:
+    """Settings, the same for whatever is compared.
+
+    Attributes:
+        epochs: through the training examples; 0 measures a model whose head has learnt nothing.
+        batch: examples of a step.
+        learning_rates: peaks to choose from, by the score on dev with the first seed.
+        max_length: tokens of an example; 0 for 128, or 384 of a question with its passage.
+        seeds: how many times, with another head, order and dropout each: seeds 1, 2, ...
+        samples: of train that are used, drawn by a fixed key, the same for every seed; 0 for all.
+        warmup: share of the steps in which the learning rate rises to its peak; it falls to 0 after that, linearly.
+        weight_decay: of AdamW.
+        precision: fp32, bf16 with fp32 weights, or auto: bf16 where the device computes in it.
+    """
+
+    epochs: int = 3
+    batch: int = 32
+    learning_rates: tuple[float, ...] = (3e-5, 1e-4, 3e-4)
+    max_length: int = 0
+    seeds: int = 3
+    samples: int = 0
+    warmup: float = 0.1
+    weight_decay: float = 0.01
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+
+    def __post_init__(self) -> None:
+        rates = self.learning_rates
+        problems = [
+            f"{name} {getattr(self, name)} must be {least} or more"
+            for name, least in (("epochs", 0), ("batch", 1), ("seeds", 1), ("samples", 0), ("weight_decay", 0))
+            if not getattr(self, name) >= least
+        ]
+        if not rates or not all(0 < rate < math.inf for rate in rates):
+            problems.append(f"learning_rates {list(rates)} must be one or more positive numbers")
+        if self.max_length and self.max_length < 16:
+            problems.append(f"max_length {self.max_length} must be 16 or more, or 0 for that of the kind of task")
+        if not 0 <= self.warmup < 1:
+            problems.append(f"warmup {self.warmup} must be a share of 1, and not all of it")
+        if self.precision not in ("auto", "fp32", "bf16"):
+            problems.append(f"precision {self.precision!r} must be auto, fp32 or bf16")
+        if problems:
+            raise ValueError("; ".join(problems))
+
+    @property
+    def resolved(self) -> FinetuneConfig:
+        """The same with a precision that is one, for this machine."""
+        if self.precision != "auto":
+            return self
+        if torch.cuda.is_available():
+            fast = torch.cuda.is_bf16_supported(including_emulation=False)
+        else:
+            fast = any(torch.cpu.get_capabilities().get(name) for name in ("avx512_bf16", "amx_bf16"))
+        return dataclasses.replace(self, precision="bf16" if fast else "fp32")

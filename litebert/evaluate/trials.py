@@ -1,0 +1,249 @@
+"""Fine-tunings of a model on tasks, with the learning rate chosen on dev, and what they come to over several seeds."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from functools import cache, cached_property
+from importlib.metadata import version
+from pathlib import Path
+from statistics import fmean, variance
+from typing import Any
+
+import torch
+from scipy import stats
+
+from litebert.evaluate.candidate import Candidate
+from litebert.evaluate.config import FinetuneConfig
+from litebert.evaluate.finetuning import MEASURED, Lesson, Trial, device, family_of, length_of
+from litebert.evaluate.tasks import Task
+from litebert.train.run import write
+
+CONFIDENCE = 0.95
+PACKAGES = ("torch", "transformers", "accelerate", "tokenizers", "numpy")
+CODE = (
+    "candidate",
+    "classification",
+    "family",
+    "finetuning",
+    "span",
+    "tagging",
+    "tasks",
+)  # modules that scores depend on
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """A score over seeds.
+
+    Attributes:
+        mean: of them, a share of 1.
+        interval: 95 %, by Student's t; None of one seed.
+        scores: of seeds 1, 2, ...
+    """
+
+    mean: float
+    interval: tuple[float, float] | None
+    scores: tuple[float, ...]
+
+    @classmethod
+    def of(cls, scores: Sequence[float]) -> Summary:
+        """Mean and interval."""
+        mean, count = fmean(scores), len(scores)
+        if count < 2:
+            return cls(mean, None, tuple(scores))
+        return cls(mean, _interval(mean, variance(scores) / count, count - 1), tuple(scores))
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What a model, its floor or its shuffled run comes to.
+
+    Attributes:
+        learning_rate: chosen on dev.
+        choice: the first seed's score on dev, by learning rate.
+        dev, test: summaries by name of score.
+        seconds: of training, in all; as they were measured if they come from the cache.
+        tokens_per_s: of the first seed's fine-tuning, padding aside.
+    """
+
+    learning_rate: float
+    choice: Mapping[str, float]
+    dev: Mapping[str, Summary]
+    test: Mapping[str, Summary]
+    seconds: float
+    tokens_per_s: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """Fine-tunings of a model on a task by some settings.
+
+    Attributes:
+        random: begins with random weights of the model's shape: the floor.
+        shuffled: learns from labels of other examples: chance.
+        kept: folder of trials that were run before, by fingerprint.
+    """
+
+    candidate: Candidate
+    task: Task
+    config: FinetuneConfig
+    kept: Path
+    random: bool = False
+    shuffled: bool = False
+
+    def outcome(self) -> Outcome:
+        """Every learning rate with the first seed, then every seed with the best of them."""
+        metric, rates = family_of(self.task).metric, self.config.learning_rates
+        tried = {rate: self._trial(rate, 1) for rate in rates}
+        chosen = max(rates, key=lambda rate: tried[rate].scores["dev"][metric])
+        trials = [tried[chosen], *(self._trial(chosen, seed) for seed in range(2, self.config.seeds + 1))]
+        summaries = {
+            split: {
+                name: Summary.of([trial.scores[split][name] for trial in trials]) for name in trials[0].scores[split]
+            }
+            for split in MEASURED
+        }
+        every = [*tried.values(), *trials[1:]]
+        choice = {f"{rate:g}": trial.scores["dev"][metric] for rate, trial in tried.items()}
+        seconds = sum(trial.seconds for trial in every)
+        return Outcome(chosen, choice, **summaries, seconds=seconds, tokens_per_s=trials[0].tokens_per_s)
+
+    def _trial(self, rate: float, seed: int) -> Trial:
+        """From the cache, else run and put there."""
+        identity = self._identity | {"learning_rate": rate, "seed": seed}
+        path = self.kept / f"{hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()}.json"
+        if path.is_file():
+            try:
+                return Trial(**json.loads(path.read_text())["trial"])
+            except (ValueError, KeyError, TypeError) as error:
+                raise ValueError(f"{path}: no trial ({error!r}): remove it") from None
+        start = "floor" if self.random else self.candidate.location.name
+        label = f"{self.task.name}, {start}{', shuffled' * self.shuffled}, learning rate {rate:g}, seed {seed}"
+        trial = self._lesson.run(rate, seed, self.random, label)
+        self.kept.mkdir(parents=True, exist_ok=True)
+        write(path, json.dumps({"identity": identity, "trial": dataclasses.asdict(trial)}, indent=1))
+        return trial
+
+    @cached_property
+    def _lesson(self) -> Lesson:
+        return Lesson.prepared(self.candidate, self.task, self.config, self.shuffled)
+
+    @cached_property
+    def _identity(self) -> dict[str, Any]:
+        """All that a score depends on, but learning rate and seed."""
+        settings = dataclasses.asdict(self.config.resolved)
+        del settings["learning_rates"], settings["seeds"]
+        return {
+            "start": self.candidate.shape if self.random else self.candidate.fingerprint,
+            "random": self.random,
+            "shuffled": self.shuffled,
+            "task": self.task.fingerprint,
+            "settings": settings,
+            "device": device(),
+            "code": code_fingerprint(),
+            "versions": versions(),
+        }
+
+
+def evaluate(
+    candidate: Candidate, tasks: Sequence[Task], config: FinetuneConfig, arms: Sequence[str], kept: Path
+) -> dict[str, Any]:
+    """Everything there is to say about a model on tasks, as JSON has it; scores are shares of 1.
+
+    Args:
+        arms: beside the model itself: floor, shuffled, or both.
+        kept: folder of trials that were run before.
+    """
+    for task in tasks:
+        length_of(family_of(task), candidate, config)
+    return {
+        "model": str(candidate.location),
+        "fingerprint": candidate.fingerprint,
+        "settings": dataclasses.asdict(config.resolved),
+        "device": device(),
+        "threads": torch.get_num_threads(),
+        "versions": versions(),
+        "tasks": [_evaluated(candidate, task, config, arms, kept) for task in tasks],
+    }
+
+
+def _evaluated(
+    candidate: Candidate, task: Task, config: FinetuneConfig, arms: Sequence[str], kept: Path
+) -> dict[str, Any]:
+    metric = family_of(task).metric
+    outcomes = {"model": Experiment(candidate, task, config, kept).outcome()}
+    if "floor" in arms:
+        outcomes["floor"] = Experiment(candidate, task, config, kept, random=True).outcome()
+    if "shuffled" in arms:
+        outcomes["shuffled"] = Experiment(candidate, task, config, kept, shuffled=True).outcome()
+    facts: dict[str, Any] = {
+        "task": task.name,
+        "kind": task.kind,
+        "metric": metric,
+        "fingerprint": task.fingerprint,
+        "origin": task.origin,
+        "sizes": {
+            "train": min(config.samples or len(task.train), len(task.train)),
+            "dev": len(task.dev),
+            "test": len(task.test),
+        },
+        **{name: dataclasses.asdict(outcome) for name, outcome in outcomes.items()},
+    }
+    if "floor" in outcomes:
+        facts["above_floor"] = above(outcomes["model"].test[metric], outcomes["floor"].test[metric])
+    return facts
+
+
+def above(score: Summary, floor: Summary) -> dict[str, Any]:
+    """How far a score is above its floor, with a 95 % interval of the difference (Welch 1947); None of one seed."""
+    difference, count = score.mean - floor.mean, len(score.scores)
+    if count < 2:
+        return {"mean": difference, "interval": None}
+    parts = [variance(each.scores) / count for each in (score, floor)]
+    freedom = sum(parts) ** 2 / sum(part**2 / (count - 1) for part in parts) if any(parts) else 1
+    return {"mean": difference, "interval": _interval(difference, sum(parts), freedom)}
+
+
+def _interval(mean: float, spread: float, freedom: float) -> tuple[float, float]:
+    """Of Student's t, around a mean whose variance is estimated with so many degrees of freedom."""
+    margin = float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom)) * math.sqrt(spread)
+    return mean - margin, mean + margin
+
+
+def table(results: Mapping[str, Any]) -> str:
+    """The results in Markdown, in per cent, a row a task."""
+    heads = ["task", "score", "dev", "test", "floor", "above the floor", "shuffled", "learning rate", "seconds"]
+    rows = [heads, ["---"] * len(heads)]
+    for facts in results["tasks"]:
+        metric, model = facts["metric"], facts["model"]
+        other = {arm: _percent(facts[arm]["test"][metric]) if arm in facts else "" for arm in ("floor", "shuffled")}
+        difference = _percent(facts["above_floor"]) if "above_floor" in facts else ""
+        seconds = sum(facts[arm]["seconds"] for arm in ("model", "floor", "shuffled") if arm in facts)
+        both = [_percent(model[split][metric]) for split in MEASURED]
+        named = [facts["task"], metric, *both, other["floor"], difference, other["shuffled"]]
+        rows.append([*named, f"{model['learning_rate']:g}", f"{seconds:.0f}"])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _percent(summary: Mapping[str, Any]) -> str:
+    """Mean and half the width of its interval."""
+    if not summary["interval"]:
+        return f"{100 * summary['mean']:.1f}"
+    low, high = summary["interval"]
+    return f"{100 * summary['mean']:.1f} ± {50 * (high - low):.1f}"
+
+
+@cache
+def code_fingerprint() -> str:
+    """SHA-256 of the source that scores depend on, as it is when this is asked first, in hex."""
+    files = [Path(__file__).with_name(f"{name}.py") for name in CODE]
+    return hashlib.sha256(b"\0".join(path.read_bytes() for path in files)).hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """Of the libraries that scores depend on."""
+    return {name: version(name) for name in PACKAGES}

@@ -1,0 +1,84 @@
+"""The command that measures a model: on tasks, from a run or its exported folder, and on held-out documents."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import launcher.evaluate
+from litebert.export.huggingface import export_huggingface
+from litebert.train.trained import load_trained
+from tests.litebert.evaluate.made_up import made_task
+from tests.litebert.export.test_export import run_on
+
+FEW = ["--train.samples=48", "--train.epochs=1", "--train.seeds=2", "--train.learning_rates=[1e-3]"]
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("LITEBERT_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "evaluations"
+
+
+def scores(path: Path) -> list[dict]:
+    """What does not tell time or place."""
+    timed = ("seconds", "tokens_per_s")
+    found = []
+    for facts in json.loads(path.read_text())["tasks"]:
+        arms = {arm: facts.pop(arm) for arm in ("model", "floor", "shuffled")}
+        found.append(facts | {arm: {k: v for k, v in its.items() if k not in timed} for arm, its in arms.items()})
+    return found
+
+
+def test_a_run_its_checkpoint_and_its_export_are_the_same_model(shards, tmp_path, cache, capfd):
+    run = run_on(shards, tmp_path)
+    export_huggingface(load_trained(run), tmp_path / "exported")
+    models = [run, next((run / "checkpoints").glob("step-*")), tmp_path / "exported"]
+    tasks = [str(made_task(tmp_path / kind, kind)) for kind in ("sentence", "tagging")]
+    capfd.readouterr()
+    printed = []
+    for number, model in enumerate(models):
+        output = tmp_path / f"{number}.json"
+        arguments = [str(model), "--task", *tasks, "--floor", "--shuffled", *FEW, "--output", str(output)]
+        assert launcher.evaluate.main(arguments) == 0
+        out, err = capfd.readouterr()
+        printed.append(out.splitlines()[-4:])
+        if number == 0:
+            assert len(err.splitlines()) == len(list(cache.iterdir())) == 2 * 3 * 2, err
+            kept = {path: path.stat().st_mtime_ns for path in cache.iterdir()}
+        else:
+            assert err == ""  # all from the cache
+    assert printed[0] == printed[1] == printed[2]
+    assert {path: path.stat().st_mtime_ns for path in cache.iterdir()} == kept
+    for path in kept:
+        path.unlink()
+    assert launcher.evaluate.main([str(models[2]), "--task", *tasks, "--floor", "--shuffled", *FEW]) == 0
+    again = capfd.readouterr().out.splitlines()
+    assert [row.split("|")[:-2] for row in again] == [row.split("|")[:-2] for row in printed[0]]  # all but the seconds
+    assert scores(tmp_path / "0.json") == scores(tmp_path / "1.json") == scores(tmp_path / "2.json")
+
+
+def test_held_out_documents_are_measured_as_before(shards, tmp_path, capsys):
+    run = run_on(shards, tmp_path)
+    assert launcher.evaluate.main([str(run), "--data", str(shards), "--output", str(tmp_path / "out.json")]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures == json.loads((tmp_path / "out.json").read_text())
+    assert figures["step"] == 100 and figures["mlm_loss"] > 0 and figures["kl"] is None
+
+
+def test_what_is_wrong_is_said_in_a_line(tmp_path, capsys):
+    task = str(made_task(tmp_path / "task", "sentence"))
+    for arguments, said in (
+        ([], "give either --data, with held-out documents, or --task"),
+        (["--data", task, "--task", task], "give either --data"),
+        (["--task", str(tmp_path)], "no task: it has no train.jsonl"),
+        (["--task", task], "no model (no run.json, checkpoint.json or config.json)"),
+        (["--task", task, "--kind", "pair"], "no field 'text_a' in a pair example"),
+        (["--task", task, "--train.batch=0", "--train.warmup=2"], "batch 0 must be 1 or more; warmup 2.0 must be"),
+        (["--task", task, "--train.epoch=3"], "epoch"),
+    ):
+        assert launcher.evaluate.main([str(tmp_path), *arguments]) == 2
+        line = capsys.readouterr().err
+        assert line.startswith("evaluate: ") and said in line and line.count("\n") == 1, line

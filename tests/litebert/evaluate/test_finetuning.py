@@ -1,0 +1,232 @@
+"""Fine-tuning tiny models: what can be learnt is learnt, what cannot is chance, and the same again is the same."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import transformers
+
+from data_tools.text.wordpiece import WordPiece
+from litebert.evaluate import trials
+from litebert.evaluate.candidate import Candidate
+from litebert.evaluate.config import FinetuneConfig
+from litebert.evaluate.finetuning import Lesson
+from litebert.evaluate.heldout import wilson_interval
+from litebert.evaluate.span import Span
+from litebert.evaluate.tagging import Tagging
+from litebert.evaluate.tasks import KINDS, Question, Tagged, Task
+from litebert.evaluate.trials import Experiment, evaluate, table
+from tests.litebert.evaluate.made_up import MADE, made_model, made_task
+
+QUICK = FinetuneConfig(epochs=4, batch=16, learning_rates=(3e-3,), seeds=1, precision="fp32")
+LEARNT = {"sentence": 0.9, "pair": 0.9, "tagging": 0.9, "span": 0.8}
+CHANCE = {"tagging": 0.25, "span": 0.25}  # of other places in a text that repeats a few words
+
+assert tuple(MADE) == KINDS
+
+
+@pytest.fixture(scope="module")
+def tokenizer(wordpiece_folder: Path) -> WordPiece:
+    return WordPiece((wordpiece_folder / WordPiece.FILE).read_bytes(), "test")
+
+
+@pytest.fixture(scope="module")
+def candidate(tokenizer: WordPiece, tmp_path_factory: pytest.TempPathFactory):
+    with Candidate.opened(made_model(tmp_path_factory.mktemp("model") / "tiny", tokenizer)) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def task(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Task]:
+    folder = tmp_path_factory.mktemp("tasks")
+    read = {kind: Task.read(made_task(folder / kind, kind)) for kind in KINDS}
+    assert [one.kind for one in read.values()] == list(KINDS)
+    return read.__getitem__
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_can_be_learnt_is_learnt_and_shuffled_labels_are_chance(kind, candidate, task, tmp_path):
+    one = task(kind)
+    metric = Lesson.prepared(candidate, one, QUICK, shuffled=False).family.metric
+    learnt = Experiment(candidate, one, QUICK, tmp_path).outcome()
+    assert learnt.test[metric].mean > LEARNT[kind] and learnt.dev[metric].mean > LEARNT[kind]
+    shuffled = Experiment(candidate, one, QUICK, tmp_path, shuffled=True).outcome()
+    check_chance(kind, shuffled.test[metric].mean, len(one.test))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_random_weights_that_learn_nothing_are_chance(kind, candidate, task, tmp_path):
+    one, config = task(kind), FinetuneConfig(epochs=0, learning_rates=(1e-3,), seeds=3, precision="fp32")
+    random = Experiment(candidate, one, config, tmp_path, random=True).outcome()
+    metric = "accuracy" if kind in ("sentence", "pair") else "f1"
+    check_chance(kind, random.test[metric].mean, len(one.test))
+
+
+def check_chance(kind: str, score: float, count: int) -> None:
+    """Two classes are guessed as a coin would, within what 999 of 1000 coins do; the others are not found."""
+    if kind in CHANCE:
+        assert score < CHANCE[kind]
+    else:
+        low, high = wilson_interval(score * count, count, 0.999)
+        assert low < 0.5 < high
+
+
+def test_the_same_twice_is_the_same_to_the_bit(candidate, task, tmp_path):
+    config = FinetuneConfig(epochs=2, batch=16, learning_rates=(1e-3, 3e-3), seeds=3)
+    outcomes = [Experiment(candidate, task("tagging"), config, tmp_path / name).outcome() for name in "ab"]
+    assert outcomes[0].test == outcomes[1].test and outcomes[0].dev == outcomes[1].dev
+    assert outcomes[0].choice == outcomes[1].choice
+    assert len(set(outcomes[0].test["f1"].scores)) > 1  # seeds do differ
+
+
+def test_the_rate_is_the_best_on_dev(candidate, task, tmp_path):
+    config = FinetuneConfig(epochs=4, batch=16, learning_rates=(1e-7, 3e-3, 1e-6), seeds=2, precision="fp32")
+    outcome = Experiment(candidate, task("sentence"), config, tmp_path).outcome()
+    assert outcome.learning_rate == 3e-3 == float(max(outcome.choice, key=outcome.choice.__getitem__))
+    assert len(list(tmp_path.glob("*.json"))) == 3 + 1  # each rate once, and the second seed of the best
+
+
+def test_trials_are_kept_by_all_they_depend_on(candidate, task, tmp_path, monkeypatch):
+    config = FinetuneConfig(epochs=1, batch=64, learning_rates=(1e-3,), seeds=1, samples=32)
+    tasks = [task("sentence")]
+    first = evaluate(candidate, tasks, config, ["floor"], tmp_path)
+    kept = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    assert len(kept) == 2
+    with monkeypatch.context() as patched:
+        patched.setattr(Lesson, "run", None)  # nothing may be run again
+        assert evaluate(candidate, tasks, config, ["floor"], tmp_path) == first
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == kept
+    assert first["tasks"][0]["above_floor"]["mean"] == pytest.approx(
+        first["tasks"][0]["model"]["test"]["accuracy"]["mean"] - first["tasks"][0]["floor"]["test"]["accuracy"]["mean"]
+    )
+    identity = Experiment(candidate, tasks[0], config, tmp_path)._identity
+    for changed in (
+        Experiment(candidate, task("pair"), config, tmp_path),
+        Experiment(candidate, tasks[0], FinetuneConfig(**{**vars(config), "epochs": 2}), tmp_path),
+        Experiment(candidate, tasks[0], config, tmp_path, random=True),
+        Experiment(candidate, tasks[0], config, tmp_path, shuffled=True),
+    ):
+        assert changed._identity != identity
+    monkeypatch.setattr(trials, "code_fingerprint", lambda: "of other code")
+    assert Experiment(candidate, tasks[0], config, tmp_path)._identity != identity
+    next(iter(kept)).write_text("{}")
+    monkeypatch.undo()
+    with pytest.raises(ValueError, match=r"no trial \(KeyError\('trial'\)\): remove it"):
+        evaluate(candidate, tasks, config, ["floor"], tmp_path)
+
+
+def test_weights_make_the_fingerprint_and_shape_the_floors(candidate, tokenizer, tmp_path):
+    with Candidate.opened(made_model(tmp_path / "same", tokenizer)) as same:
+        assert (same.fingerprint, same.shape) == (candidate.fingerprint, candidate.shape)
+    other = made_model(tmp_path / "other", tokenizer, spread=0.5)
+    (other / "config.json").write_bytes((candidate.folder / "config.json").read_bytes())
+    with Candidate.opened(other) as opened:
+        assert opened.shape == candidate.shape and opened.fingerprint != candidate.fingerprint
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_batches_in_order_of_length_are_read_as_one_row_at_a_time(kind, tokenizer, task, tmp_path):
+    config = FinetuneConfig(epochs=0, batch=8, max_length=32, precision="fp32")
+    with Candidate.opened(made_model(tmp_path / "wide", tokenizer, spread=0.7)) as candidate:
+        lesson = Lesson.prepared(candidate, task(kind), config, shuffled=False)
+        trial = lesson.run(1e-3, 1, False, "nothing")
+        transformers.set_seed(1)
+        model = candidate.begun(lesson.family.head, lesson.family.outputs, random=False).eval()
+    for split in ("dev", "test"):
+        encoded = lesson.encoded[split]
+        assert max(len(row["input_ids"]) for row in encoded.rows) <= 32
+        outputs = []
+        with torch.inference_mode():
+            for row in encoded.rows:
+                names = ("input_ids", "token_type_ids")
+                output = model(**{name: torch.tensor(row[name])[None].long() for name in names})
+                logits = output.logits if "logits" in output else torch.stack([output.start_logits, output.end_logits])
+                outputs.append(logits.reshape(2, -1) if kind == "span" else logits[0])
+        if kind == "span":
+            arrays = tuple(padded([output[i] for output in outputs]) for i in range(2))
+        else:
+            arrays = (padded(outputs),)
+        expected = lesson.family.scores(lesson.examples[split], encoded, arrays)
+        assert trial.scores[split] == pytest.approx(expected)
+    assert 0 < trial.scores["test"][lesson.family.metric] < 1
+
+
+def padded(logits: list[torch.Tensor]) -> np.ndarray:
+    """One array; padding must not be read, so it is large."""
+    return torch.nn.utils.rnn.pad_sequence(logits, batch_first=True, padding_value=1e4).numpy()
+
+
+def test_tags_are_read_back_from_tokens(candidate):
+    family = Tagging(("person", "place"))
+    text = "北京hello记者 3.14%"
+    examples = [
+        Tagged(text, ((0, 2, "place"), (2, 7, "person"), (7, 9, "person"))),
+        Tagged(text, ((0, 5, "place"),)),  # ends within a token
+    ]
+    encoded = family.encode(examples, candidate.tokenizer, 64)
+    tokens = candidate.tokenizer.convert_ids_to_tokens(encoded.rows[0]["input_ids"])
+    assert tokens[:6] == ["[CLS]", "北", "京", "hello", "记", "者"]
+    assert encoded.rows[0]["labels"][:6] == [-100, 3, 4, 1, 1, 2]
+    found = [set(family.entities(np.array(row["labels"]), encoded.offsets[0])) for row in encoded.rows]
+    assert found == [set(examples[0].entities), {(0, 7, "place")}]
+    outputs = np.eye(5, dtype=np.float32)[np.maximum(0, [row["labels"] for row in encoded.rows])]
+    scores = family.scores(examples, encoded, (outputs,))
+    assert scores["f1"] == scores["ceiling"] == pytest.approx(3 / 4)
+
+
+def test_windows_overlap_and_know_their_answer(candidate):
+    context = "".join(chr(0x4E00 + number) for number in range(100))
+    question = Question("谁？" * 20, context, ((context[50:53], 50),))
+    encoded = Span().encode([question, question], candidate.tokenizer, 48)
+    assert all(len(row["input_ids"]) <= 48 for row in encoded.rows)
+    assert encoded.owners.tolist() == sorted(encoded.owners.tolist()) and set(encoded.owners) == {0, 1}
+    seen, whole = np.zeros(100, int), 0
+    for row, offsets, owner in zip(encoded.rows, encoded.offsets, encoded.owners, strict=True):
+        assert candidate.tokenizer.decode(row["input_ids"]).count("[SEP]") == 2
+        start, end = row["start_positions"], row["end_positions"]
+        places = offsets[offsets[:, 0] < offsets[:, 1]]
+        if places[0, 0] <= 50 and places[-1, 1] >= 53:
+            assert (offsets[start, 0], offsets[end, 1]) == (50, 53)
+            whole += 1
+        else:
+            assert (start, end) == (0, 0)
+        if owner == 0:
+            seen[places[0, 0] : places[-1, 1]] += 1
+    assert seen.min() >= 1 and seen.max() >= 2 and whole >= 2
+
+
+def test_settings_report_all_that_is_wrong():
+    with pytest.raises(ValueError, match=r"batch 0 .*; seeds 0 .*; learning_rates \[\] .*; max_length 3 .*; warmup 1 "):
+        FinetuneConfig(batch=0, seeds=0, learning_rates=(), max_length=3, warmup=1)
+
+
+def test_models_that_cannot_be_read_are_said(tokenizer, tmp_path):
+    with pytest.raises(ValueError, match="no model"), Candidate.opened(tmp_path):
+        pass
+    folder = made_model(tmp_path / "model", tokenizer)
+    weights = folder / "model.safetensors"
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(weights)
+    lost = [name for name in tensors if ".layer.1." in name]
+    save_file({name: tensor for name, tensor in tensors.items() if name not in lost}, weights, {"format": "pt"})
+    with Candidate.opened(folder) as opened, pytest.raises(ValueError, match=rf"weights are missing: .*{len(lost)} in"):
+        opened.begun("AutoModelForSequenceClassification", ("a", "b"), random=False)
+    weights.rename(folder / "pytorch_model.bin")
+    with pytest.raises(ValueError, match="pickled weights are not read"), Candidate.opened(folder):
+        pass
+
+
+def test_the_table_says_what_is_above_the_floor():
+    summary = {"mean": 0.888, "interval": (0.878, 0.898), "scores": [0.888]}
+    floor = {"mean": 0.859, "interval": None, "scores": [0.859]}
+    outcome = {"dev": {"accuracy": summary}, "learning_rate": 3e-4, "seconds": 61.2}
+    facts = {"task": "reviews", "metric": "accuracy", "model": outcome | {"test": {"accuracy": summary}}}
+    facts |= {"floor": outcome | {"test": {"accuracy": floor}}, "above_floor": {"mean": 0.029, "interval": None}}
+    row = table(json.loads(json.dumps({"tasks": [facts]}))).splitlines()[-1]
+    assert row == "| reviews | accuracy | 88.8 ± 1.0 | 88.8 ± 1.0 | 85.9 | 2.9 |  | 0.0003 | 122 |"

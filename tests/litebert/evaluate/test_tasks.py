@@ -1,0 +1,230 @@
+"""Every format that a task may have, on samples written by hand in the form of CLUE's files."""
+
+import bz2
+import gzip
+import json
+import lzma
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from backports import zstd
+
+from litebert.evaluate.tasks import Labelled, Question, Tagged, Task
+
+TNEWS = [
+    {"label": "102", "label_desc": "news_entertainment", "sentence": "江疏影甜甜圈自拍", "keywords": "江疏影,美少女"},
+    {"label": "110", "label_desc": "news_military", "sentence": "以色列大规模空袭", "keywords": ""},
+]
+AFQMC = [
+    {"sentence1": "双十一花呗提额在哪", "sentence2": "里可以提花呗额度", "label": "0"},
+    {"sentence1": "花呗可以还借呗吗", "sentence2": "借呗能用花呗还吗", "label": "1"},
+]
+OCNLI = [
+    {"level": "medium", "sentence1": "身上裹一件大衣", "sentence2": "身上有衣服", "label": "entailment", "id": 0},
+    {"level": "hard", "sentence1": "一个人", "sentence2": "两个人", "label": "contradiction", "id": 1},
+    {"level": "easy", "sentence1": "下雨", "sentence2": "出门", "label": "-", "id": 2},
+]
+CSL = [
+    {"id": 1, "abst": "为解决传统均匀FFT波束形成算法", "keyword": ["水声学", "FFT"], "label": "1"},
+    {"id": 2, "abst": "本文研究了钢的强度", "keyword": ["诗歌"], "label": "0"},
+]
+WSC = [
+    {
+        "target": {"span2_index": 6, "span1_index": 0, "span1_text": "小明", "span2_text": "他"},
+        "idx": 0,
+        "text": "小明告诉爸爸他累了",
+        "label": "true",
+    },
+    {
+        "target": {"span2_index": 0, "span1_index": 2, "span1_text": "李华", "span2_text": "她"},
+        "idx": 1,
+        "text": "她和李华",
+        "label": "false",
+    },
+]
+CLUENER: list[dict[str, Any]] = [
+    {
+        "text": "浙商银行企业信贷部叶老桂博士，叶老桂说",
+        "label": {"name": {"叶老桂": [[9, 11], [15, 17]]}, "company": {"浙商银行": [[0, 3]]}},
+    },
+    {"text": "今天下雨", "label": {}},
+]
+ANSWER = {"text": "光荣", "answer_start": 4}
+CMRC = {
+    "version": "v1.0",
+    "data": [
+        {
+            "id": "DEV_0",
+            "title": "战国无双3",
+            "paragraphs": [
+                {
+                    "id": "DEV_0",
+                    "context": "本作是由光荣开发的第三续作",
+                    "qas": [
+                        {
+                            "id": "DEV_0_QUERY_0",
+                            "question": "谁开发的？",
+                            "answers": [ANSWER, ANSWER | {"text": "由光荣"}],
+                        },
+                        {
+                            "id": "DEV_0_QUERY_1",
+                            "question": "第几部？",
+                            "answers": [{"text": "第三", "answer_start": 0}],
+                        },
+                    ],
+                }
+            ],
+        }
+    ],
+}
+CMRC_2018 = [
+    {
+        "context_id": "TRIAL_800",
+        "context_text": "本作是由光荣开发的第三续作",
+        "qas": [{"query_id": "TRIAL_800_QUERY_0", "query_text": "谁开发的？", "answers": ["光荣", "日本光荣"]}],
+    }
+]
+
+
+def lines(records) -> str:
+    return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+
+
+def task(folder: Path, content: str, name: str = "{}.json", kind: str | None = None) -> Task:
+    """A task whose splits are all the same."""
+    folder.mkdir(exist_ok=True)
+    for split in ("train", "dev", "test"):
+        (folder / name.format(split)).write_text(content, encoding="utf-8")
+    return Task.read(folder, kind)
+
+
+@pytest.mark.parametrize(
+    ("records", "kind", "labels", "first"),
+    [
+        (TNEWS, "sentence", ("102", "110"), Labelled("江疏影甜甜圈自拍", None, "102")),
+        (AFQMC, "pair", ("0", "1"), Labelled("双十一花呗提额在哪", "里可以提花呗额度", "0")),
+        (OCNLI, "pair", ("contradiction", "entailment"), Labelled("身上裹一件大衣", "身上有衣服", "entailment")),
+        (CSL, "pair", ("0", "1"), Labelled("水声学，FFT", "为解决传统均匀FFT波束形成算法", "1")),
+        (WSC, "sentence", ("false", "true"), Labelled("[小明]告诉爸爸_他_累了", None, "true")),
+    ],
+    ids=["tnews", "afqmc", "ocnli", "csl", "wsc"],
+)
+def test_clues_own_lines_of_classes(tmp_path, records, kind, labels, first):
+    read = task(tmp_path / "task", lines(records))
+    assert (read.kind, read.labels, read.train[0], len(read.train)) == (kind, labels, first, 2)
+    assert read.train == read.dev == read.test and read.origin == "its own dev and test"
+
+
+def test_the_second_mention_may_come_first(tmp_path):
+    assert task(tmp_path / "task", lines(WSC)).train[1].text == "_她_和[李华]"
+
+
+def test_cluener_ends_are_inclusive(tmp_path):
+    read = task(tmp_path / "task", lines(CLUENER))
+    entities = ((0, 4, "company"), (9, 12, "name"), (15, 18, "name"))
+    assert (read.kind, read.labels) == ("tagging", ("company", "name"))
+    assert read.train == [Tagged(CLUENER[0]["text"], entities), Tagged("今天下雨", ())]
+    assert [read.train[0].text[start:end] for start, end, _ in entities] == ["浙商银行", "叶老桂", "叶老桂"]
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+def test_nested_questions_are_read_from_one_document(tmp_path, indent):
+    read = task(tmp_path / "task", json.dumps(CMRC, ensure_ascii=False, indent=indent))
+    context = "本作是由光荣开发的第三续作"
+    assert (read.kind, read.labels) == ("span", ())
+    assert read.train == [
+        Question("谁开发的？", context, (("光荣", 4), ("由光荣", 3))),  # the start of the second was wrong
+        Question("第几部？", context, (("第三", 9),)),
+    ]
+    old = task(tmp_path / "old", json.dumps(CMRC_2018, ensure_ascii=False, indent=indent))
+    assert old.train == [Question("谁开发的？", context, (("光荣", 4), ("日本光荣", -1)))]
+
+
+def test_plain_lines_and_tables(tmp_path):
+    plain = [{"context": "甲乙丙", "question": "？", "answers": [{"text": "乙", "start": 1}]}]
+    assert task(tmp_path / "span", lines(plain)).train == [Question("？", "甲乙丙", (("乙", 1),))]
+    short = [{"context": "甲乙丙", "question": "？", "answer": "丙"}]
+    assert task(tmp_path / "short", lines(short)).train == [Question("？", "甲乙丙", (("丙", 2),))]
+    tagged = [{"text": "甲乙丙", "entities": [[1, 3, "x", "乙丙"], [0, 1, "y"]]}]
+    assert task(tmp_path / "tagged", lines(tagged)).train == [Tagged("甲乙丙", ((0, 1, "y"), (1, 3, "x")))]
+    table = 'label\ttext_a\n1\t他说"好\n0\t不好\n'
+    assert task(tmp_path / "table", table, "{}.tsv").train == [
+        Labelled('他说"好', None, "1"),
+        Labelled("不好", None, "0"),
+    ]
+    pairs = "\ufefftext_a\ttext_b\tlabel\r\n甲\t乙\t1\r\n丙\t丁\t0\r\n"
+    assert task(tmp_path / "pairs", pairs, "{}.tsv").train == [Labelled("甲", "乙", "1"), Labelled("丙", "丁", "0")]
+
+
+@pytest.mark.parametrize(("suffix", "packed"), [("xz", lzma), ("gz", gzip), ("bz2", bz2), ("zst", zstd)])
+def test_compressed_files_are_the_same_and_damage_is_said(tmp_path, suffix, packed):
+    plain = task(tmp_path / "plain", lines(TNEWS), "{}.jsonl")
+    content = packed.compress(lines(TNEWS).encode())
+    for split in ("train", "dev", "test"):
+        (tmp_path / f"{split}.jsonl.{suffix}").write_bytes(content)
+    assert Task.read(tmp_path).train == plain.train
+    path = tmp_path / f"dev.jsonl.{suffix}"
+    path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(ValueError, match=re.escape(f"{path}: cannot be read: ")):
+        Task.read(tmp_path)
+
+
+def test_what_is_missing_is_drawn_from_train(tmp_path):
+    """CLUE's test splits have no labels: dev is the test then."""
+    records = [{"sentence": f"第{number}句", "label": str(number % 2)} for number in range(50)]
+    (tmp_path / "train.json").write_text(lines(records))
+    (tmp_path / "dev.json").write_text(lines(TNEWS))
+    (tmp_path / "test.json").write_text(lines([{"id": 0, "sentence": "好"}]))
+    read = Task.read(tmp_path)
+    assert [one.text for one in read.test] == [record["sentence"] for record in TNEWS]
+    assert read.origin == "its dev as test, 5 of its train as dev" and len(read.dev) == 5
+    assert sorted(one.text for one in (*read.train, *read.dev)) == sorted(record["sentence"] for record in records)
+    assert Task.read(tmp_path) == read
+
+
+def test_fingerprints_follow_content_and_kind(tmp_path):
+    first = task(tmp_path / "a", lines(TNEWS))
+    assert first.fingerprint == task(tmp_path / "b", lines(TNEWS)).fingerprint
+    assert first.fingerprint != task(tmp_path / "c", lines(TNEWS[::-1])).fingerprint
+    (tmp_path / "a/info.json").write_text('{"labels": [110, 102]}')
+    again = Task.read(tmp_path / "a")
+    assert again.labels == ("110", "102") and again.fingerprint != first.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("content", "name", "kind", "said"),
+    [
+        (lines(TNEWS) + "{", "{}.json", None, "train.json:3: not JSON: "),
+        ("[1]", "{}.json", None, "train.json: not a JSON object"),
+        (lines([{"title": "好"}]), "{}.jsonl", None, "train.jsonl:1: no kind of task has the fields title: name them"),
+        (lines(TNEWS), "{}.json", "pair", "train.json:1: no field 'text_a' in a pair example; its fields are label,"),
+        (lines([{"text": 3, "label": 1}]), "{}.json", None, "train.json:1: not an example of a sentence task: 3 is no"),
+        (lines([{"text": "甲", "entities": [[0, 2, "x"]]}]), "{}.json", None, "entity x at [0, 2) of a text of 1 char"),
+        ("label\ttext\n1\t甲\t乙\n", "{}.tsv", None, "train.tsv:2: not as many fields as the first line has names"),
+        (lines([{"text": "甲"}]), "{}.json", None, "train.json: no labelled example of a sentence task in it"),
+        (lines([{"text": "甲", "label": 1}]), "{}.json", None, "all examples have the label '1': nothing to learn"),
+    ],
+)
+def test_what_is_wrong_is_said_in_a_line(tmp_path, content, name, kind, said):
+    with pytest.raises(ValueError, match=re.escape(said)) as raised:
+        task(tmp_path / "task", content, name, kind)
+    assert "\n" not in str(raised.value)
+
+
+def test_wrong_folders_are_said(tmp_path):
+    with pytest.raises(ValueError, match=r"no task: it has no train.jsonl"):
+        Task.read(tmp_path)
+    task(tmp_path, lines(TNEWS))
+    (tmp_path / "info.json").write_text('{"labels": ["102"]}')
+    with pytest.raises(ValueError, match=r"labels that info.json does not name: 110"):
+        Task.read(tmp_path)
+    (tmp_path / "info.json").unlink()
+    (tmp_path / "dev.jsonl").write_text("")
+    with pytest.raises(ValueError, match=r"has dev.jsonl and dev.json: leave one of them"):
+        Task.read(tmp_path)
+    for split in ("dev.jsonl", "dev.json", "test.json"):
+        (tmp_path / split).unlink()
+    with pytest.raises(ValueError, match="neither dev nor test has labels"):
+        Task.read(tmp_path)
