@@ -41,7 +41,7 @@ class Trial:
 
 
 @dataclasses.dataclass(frozen=True)
-class Lesson:
+class PreparedTask:
     """A task as one model reads it, ready for any number of fine-tunings.
 
     Attributes:
@@ -56,7 +56,7 @@ class Lesson:
     encoded: Mapping[str, Encoded]
 
     @classmethod
-    def prepared(cls, candidate: Candidate, task: Task, config: FinetuneConfig, shuffled: bool) -> Lesson:
+    def prepared(cls, candidate: Candidate, task: Task, config: FinetuneConfig, shuffled: bool) -> PreparedTask:
         """Encodes a task; where it is shuffled, the labels of train, and of nothing else."""
         family = family_of(task)
         order = permutation(key_of("samples", task.fingerprint), len(task.train))[: config.samples or None]

@@ -18,7 +18,7 @@ from scipy import stats
 
 from litebert.evaluate.candidate import Candidate
 from litebert.evaluate.config import FinetuneConfig
-from litebert.evaluate.finetuning import MEASURED, Lesson, Trial, device, family_of, length_of
+from litebert.evaluate.finetuning import MEASURED, PreparedTask, Trial, device, family_of, length_of
 from litebert.evaluate.tasks import Task
 from litebert.train.run import write
 
@@ -129,8 +129,8 @@ class Experiment:
         return trial
 
     @cached_property
-    def _lesson(self) -> Lesson:
-        return Lesson.prepared(self.candidate, self.task, self.config, self.shuffled)
+    def _lesson(self) -> PreparedTask:
+        return PreparedTask.prepared(self.candidate, self.task, self.config, self.shuffled)
 
     @cached_property
     def _identity(self) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from data_tools.text.wordpiece import WordPiece
 from litebert.evaluate import trials
 from litebert.evaluate.candidate import Candidate
 from litebert.evaluate.config import FinetuneConfig
-from litebert.evaluate.finetuning import Lesson
+from litebert.evaluate.finetuning import PreparedTask
 from litebert.evaluate.heldout import wilson_interval
 from litebert.evaluate.span import Span
 from litebert.evaluate.tagging import Tagging
@@ -52,7 +52,7 @@ def task(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Task]:
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_can_be_learnt_is_learnt_and_shuffled_labels_are_chance(kind, candidate, task, tmp_path):
     one = task(kind)
-    metric = Lesson.prepared(candidate, one, QUICK, shuffled=False).family.metric
+    metric = PreparedTask.prepared(candidate, one, QUICK, shuffled=False).family.metric
     learnt = Experiment(candidate, one, QUICK, tmp_path).outcome()
     assert learnt.test[metric].mean > LEARNT[kind] and learnt.dev[metric].mean > LEARNT[kind]
     shuffled = Experiment(candidate, one, QUICK, tmp_path, shuffled=True).outcome()
@@ -98,7 +98,7 @@ def test_trials_are_kept_by_all_they_depend_on(candidate, task, tmp_path, monkey
     kept = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     assert len(kept) == 2
     with monkeypatch.context() as patched:
-        patched.setattr(Lesson, "run", None)  # nothing may be run again
+        patched.setattr(PreparedTask, "run", None)  # nothing may be run again
         assert evaluate(candidate, tasks, config, ["floor"], tmp_path) == first
     assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == kept
     assert first["tasks"][0]["above_floor"]["mean"] == pytest.approx(
@@ -133,7 +133,7 @@ def test_weights_make_the_fingerprint_and_shape_the_floors(candidate, tokenizer,
 def test_batches_in_order_of_length_are_read_as_one_row_at_a_time(kind, tokenizer, task, tmp_path):
     config = FinetuneConfig(epochs=0, batch=8, max_length=32, precision="fp32")
     with Candidate.opened(made_model(tmp_path / "wide", tokenizer, spread=0.7)) as candidate:
-        lesson = Lesson.prepared(candidate, task(kind), config, shuffled=False)
+        lesson = PreparedTask.prepared(candidate, task(kind), config, shuffled=False)
         trial = lesson.run(1e-3, 1, False, "nothing")
         transformers.set_seed(1)
         model = candidate.begun(lesson.family.head, lesson.family.outputs, random=False).eval()
