@@ -51,7 +51,7 @@ $(STAMP): pyproject.toml constraints.txt
 	step "torch $$($(BIN)/python -c 'import torch; print(torch.__version__)')"
 	pip --no-build-isolation deepspeed
 	step 'deepspeed, built for this torch'
-	pip --no-build-isolation --editable '.[data,dev]'
+	pip --no-build-isolation --editable '.[data,dev,export]'
 	step 'all other packages, and litebert itself'
 	touch $@
 

@@ -69,7 +69,10 @@ def test_data_tools_runs_without_torch() -> None:
 
 def test_every_library_that_is_imported_is_declared() -> None:
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
-    lines = [*project["dependencies"], *project["optional-dependencies"]["data"]]
+    lines = [
+        *project["dependencies"],
+        *(line for group in ("data", "export") for line in project["optional-dependencies"][group]),
+    ]
     declared = {Requirement(line).name.lower() for line in lines}
     distributions = packages_distributions()
     used = {name.split(".")[0] for path in FILES for _, name in imports(path)}

@@ -30,13 +30,29 @@ def questions(tokenizer: TextTokenizer) -> MicroBatch:
     for sentence in SENTENCES:
         before, after = (tokenizer.encode([tokenizer.canonical(part)]).ids.tolist() for part in sentence.split(MASK))
         sentences.append([special.cls, *before, special.mask, *after, special.sep])
+    return _asked(sentences, special.mask)
+
+
+def every_token(tokenizer: TextTokenizer, longest: int) -> MicroBatch:
+    """The sentences, without their blanks and cut to so many tokens, once for each of their tokens with that masked."""
+    special = tokenizer.vocabulary
+    sentences = []
+    for sentence in SENTENCES:
+        ids = tokenizer.encode([tokenizer.canonical(sentence.replace(MASK, ""))]).ids.tolist()[: longest - 2]
+        for place in range(len(ids)):
+            sentences.append([special.cls, *ids[:place], special.mask, *ids[place + 1 :], special.sep])
+    return _asked(sentences, special.mask)
+
+
+def _asked(sentences: Sequence[Sequence[int]], mask: int) -> MicroBatch:
+    """Sentences that have one masked token each."""
     ids = torch.tensor([one for sentence in sentences for one in sentence])
     count = len(sentences)
     return MicroBatch(
         ids=ids,
         token_types=torch.zeros_like(ids),
         packing=Packing.of([len(sentence) for sentence in sentences]),
-        masked=(ids == special.mask).nonzero().flatten(),
+        masked=(ids == mask).nonzero().flatten(),
         labels=torch.zeros(count, dtype=torch.int64),
         order=torch.full((count,), -1),
         counts=Counts(len(ids), count, count, 0),

@@ -2,68 +2,75 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import torch
+from torch import Tensor, nn
 
 from data_tools.text.huggingface import save_tokenizer
-from litebert.model.attention import Packing
+from litebert.export.card import write_card
+from litebert.export.folder import new_folder
+from litebert.export.parity import largest_difference, proven
+from litebert.model.encoder import ModelConfig
 from litebert.model.huggingface import save_huggingface
 from litebert.train.trained import Trained
 
-TOLERANCE = 1e-4
-_PROBE_LENGTHS = (16, 9, 31, 2)
+LOADING = """\
+from transformers import AutoModelForMaskedLM, AutoTokenizer
+tokenizer = AutoTokenizer.from_pretrained("{folder}")
+model = AutoModelForMaskedLM.from_pretrained("{folder}")
+inputs = tokenizer("今天天气很[MASK]。", return_tensors="pt")
+print(tokenizer.decode(model(**inputs).logits[inputs.input_ids == tokenizer.mask_token_id].argmax(-1)))
+"""
 
 
-def export_huggingface(trained: Trained, output: Path) -> float:
-    """Write config.json, model.safetensors and the tokenizer into a new folder.
+class Outputs(nn.Module):
+    """A Hugging Face folder's model, in evaluation mode, whose outputs are those of `parity.OUTPUTS` in any family."""
+
+    def __init__(self, folder: Path, config: ModelConfig) -> None:
+        from transformers import AutoModelForMaskedLM, AutoModelForPreTraining
+
+        super().__init__()
+        auto = AutoModelForPreTraining if config.pooler else AutoModelForMaskedLM
+        self.model = auto.from_pretrained(folder, local_files_only=True)
+        self.config = config
+        self.eval()
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
+    ) -> tuple[Tensor, ...]:
+        segments = {"token_type_ids": token_type_ids} if self.config.token_types > 1 else {}
+        output = self.model(input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=True, **segments)
+        logits = output["prediction_logits"] if "prediction_logits" in output else output["logits"]
+        words = (logits, output["hidden_states"][-1])
+        if not self.config.pooler:
+            return words
+        return *words, output["sop_logits"] if "sop_logits" in output else output["seq_relationship_logits"]
+
+
+def export_huggingface(trained: Trained, output: Path, half: bool = False) -> str:
+    """Write config.json, model.safetensors, the tokenizer and a model card into a new folder.
+
+    Args:
+        half: whether the weights are kept in fp16, which transformers then computes in.
 
     Returns:
-        the largest difference of a logit between litebert's model and the folder's, on random inputs.
+        how exactly the folder's model equals the trained one, in words.
 
     Raises:
-        ValueError: the folder exists, or the two models differ by more than TOLERANCE; then nothing is written.
+        ValueError: the folder exists, or the two models differ by more than the tolerance; then nothing is written.
     """
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise ValueError(f"{output} exists; give another --output")
-    partial = output.with_name(f".{output.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    ids = trained.tokenizer.vocabulary
-    save_huggingface(trained.model, partial, pad_id=ids.pad, cls_id=ids.cls, sep_id=ids.sep)
-    config = trained.model.config
-    save_tokenizer(trained.tokenizer, partial, config.max_positions, token_types=config.token_types > 0)
-    difference = logit_difference(trained, partial)
-    if not difference <= TOLERANCE:
-        shutil.rmtree(partial)
-        raise ValueError(
-            f"the exported model's logits differ from the trained one's by {difference:.2g} (> {TOLERANCE:g})"
-        )
-    if output.exists():
-        output.rmdir()
-    partial.rename(output)
-    return difference
+    with new_folder(output) as folder:
+        write_huggingface(trained, folder, torch.float16 if half else torch.float32)
+        exported = Outputs(folder, trained.model.config)
+        fidelity = proven(largest_difference(trained.model, lambda inputs: exported(**inputs)), half)
+        loading = LOADING.format(folder=output.name)
+        write_card(folder, trained, f"safetensors, {'fp16' if half else 'fp32'}", fidelity, loading)
+    return fidelity
 
 
-def logit_difference(trained: Trained, folder: Path) -> float:
-    """The largest absolute difference of any MLM or pair logit between a model and its exported folder, in fp32."""
-    from transformers import AutoModelForPreTraining
-
-    exported = AutoModelForPreTraining.from_pretrained(folder, local_files_only=True, dtype=torch.float32).eval()
-    config = trained.model.config
-    lengths = torch.tensor([min(length, config.max_positions) for length in _PROBE_LENGTHS])
-    mask = torch.arange(int(lengths.max())) < lengths[:, None]
-    generator = torch.Generator().manual_seed(0)
-    ids = torch.randint(config.vocab_size, mask.shape, generator=generator) * mask
-    types = torch.randint(max(1, config.token_types), mask.shape, generator=generator) * mask
-    with torch.inference_mode():
-        packing = Packing.of(lengths.tolist())
-        ours = trained.model(ids[mask], types[mask], packing, torch.arange(packing.tokens))
-        segments = {"token_type_ids": types} if config.token_types else {}
-        theirs = exported(input_ids=ids, attention_mask=mask.long(), **segments)
-    mlm_logits = theirs["prediction_logits"] if "prediction_logits" in theirs else theirs["logits"]
-    differences = [(ours.mlm_logits_MV - mlm_logits[mask]).abs().max()]
-    pair_logits = theirs.get("sop_logits", theirs.get("seq_relationship_logits"))
-    if ours.pair_logits_B2 is not None and pair_logits is not None:
-        differences.append((ours.pair_logits_B2 - pair_logits).abs().max())
-    return float(torch.stack(differences).max())
+def write_huggingface(trained: Trained, folder: Path, dtype: torch.dtype = torch.float32) -> None:
+    """Write config.json, model.safetensors and the tokenizer into a folder."""
+    ids, config = trained.tokenizer.vocabulary, trained.model.config
+    save_huggingface(trained.model, folder, pad_id=ids.pad, cls_id=ids.cls, sep_id=ids.sep, dtype=dtype)
+    save_tokenizer(trained.tokenizer, folder, config.max_positions, token_types=config.token_types > 1)

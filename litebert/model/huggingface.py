@@ -147,24 +147,24 @@ UNUSED = ("position_ids", "pooler.weight", "pooler.bias", "pooler.dense.weight",
 
 
 def to_huggingface(
-    model: PretrainingModel, *, pad_id: int, cls_id: int, sep_id: int
+    model: PretrainingModel, *, pad_id: int, cls_id: int, sep_id: int, dtype: torch.dtype = torch.float32
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The content of config.json, and fp32 copies of the weights by Hugging Face's names.
+    """The content of config.json, and copies of the weights in a dtype by Hugging Face's names.
 
-    With a pooler it is a ForPreTraining model, else a ForMaskedLM; the tied decoder is not repeated.
-    ValueError if no architecture here can say what the model is.
+    With a pooler it is a ForPreTraining model, else a ForMaskedLM; the tied decoder is not repeated. A model
+    without token types that is no DistilBERT gets one token type, of zeros.
     """
     config = model.config
     family = _family_of(config)
     weights: dict[str, Tensor] = {}
     for name, parameter in model.named_parameters():
         for theirs in _their_names(name, config, family):
-            chunks = parameter.detach().float().chunk(len(theirs))
-            weights |= {key: chunk.clone() for key, chunk in zip(theirs, chunks, strict=True)}
+            chunks = parameter.detach().chunk(len(theirs))
+            weights |= {key: chunk.to(dtype, copy=True) for key, chunk in zip(theirs, chunks, strict=True)}
     described = {theirs: getattr(config, ours) for ours, theirs in family.keys.items()} | {
         "architectures": [family.class_name + ("ForPreTraining" if config.pooler else "ForMaskedLM")],
         "model_type": family.model_type,
-        "dtype": "float32",
+        "dtype": str(dtype).removeprefix("torch."),
         "tie_word_embeddings": True,
         "pad_token_id": pad_id,
         "bos_token_id": cls_id,
@@ -174,13 +174,25 @@ def to_huggingface(
     if family is ALBERT:
         described |= {"num_hidden_groups": _groups(config), "inner_group_num": 1}
         if config.embedding_size == config.hidden_size:
-            weights |= _identity_projection(config.hidden_size)
+            weights |= {key: value.to(dtype) for key, value in _identity_projection(config.hidden_size).items()}
+    if family is not DISTILBERT and not config.token_types:
+        described[family.keys["token_types"]] = 1
+        name = family.modules["encoder.embeddings.token_type"]
+        weights[f"{name}.weight"] = torch.zeros(1, config.embedding_size, dtype=dtype)
     return described, weights
 
 
-def save_huggingface(model: PretrainingModel, folder: Path | str, *, pad_id: int, cls_id: int, sep_id: int) -> None:
-    """Write a folder that transformers' Auto classes load. ValueError as for `to_huggingface`."""
-    described, weights = to_huggingface(model, pad_id=pad_id, cls_id=cls_id, sep_id=sep_id)
+def save_huggingface(
+    model: PretrainingModel,
+    folder: Path | str,
+    *,
+    pad_id: int,
+    cls_id: int,
+    sep_id: int,
+    dtype: torch.dtype = torch.float32,
+) -> None:
+    """Write a folder that transformers' Auto classes load."""
+    described, weights = to_huggingface(model, pad_id=pad_id, cls_id=cls_id, sep_id=sep_id, dtype=dtype)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
@@ -214,18 +226,10 @@ def from_huggingface(folder: Path | str) -> PretrainingModel:
 def _family_of(config: ModelConfig) -> Family:
     factorised = config.embedding_size != config.hidden_size
     shared = config.num_layers > min(config.attention_blocks, config.ffn_blocks)
-    if config.token_types:
-        return ALBERT if factorised or shared else BERT
-    beyond = {
-        f"embedding_size {config.embedding_size} of hidden_size {config.hidden_size}": factorised,
-        f"sharing '{config.sharing}'": shared,
-        "a pooler": config.pooler,
-        f"layer_norm_eps {config.layer_norm_eps}": config.layer_norm_eps != DISTILBERT_EPS,
-    }
-    if any(beyond.values()):
-        problems = ", ".join(problem for problem, present in beyond.items() if present)
-        raise ValueError(f"Hugging Face export: token_types 0 is DistilBERT's, which has no {problems}")
-    return DISTILBERT
+    if factorised or shared:
+        return ALBERT
+    bare = not config.token_types and not config.pooler and config.layer_norm_eps == DISTILBERT_EPS
+    return DISTILBERT if bare else BERT
 
 
 def _groups(config: ModelConfig) -> int:

@@ -22,6 +22,7 @@ class Trained:
         step: optimizer steps it was trained for.
         recipe: how.
         data_fingerprint: of the shards it was trained on.
+        run: folder of the run.
     """
 
     model: PretrainingModel
@@ -29,6 +30,7 @@ class Trained:
     step: int
     recipe: Recipe
     data_fingerprint: str
+    run: Path
 
 
 def load_trained(folder: Path) -> Trained:
@@ -56,4 +58,5 @@ def load_trained(folder: Path) -> Trained:
     recipe = Recipe.from_dict(checkpoint.info["recipe"])
     model = PretrainingModel(recipe.model_config(tokenizer.vocab_size))
     model.load_state_dict(read_weights(checkpoint.folder))
-    return Trained(model.eval(), tokenizer, checkpoint.step, recipe, checkpoint.info["fingerprints"]["data"])
+    data_fingerprint = checkpoint.info["fingerprints"]["data"]
+    return Trained(model.eval(), tokenizer, checkpoint.step, recipe, data_fingerprint, run)

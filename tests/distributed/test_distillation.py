@@ -206,7 +206,7 @@ def test_it_is_exported_as_a_distilbert(bench: Bench, one_rank: list[int | str])
     """Whose logits the export itself compares."""
     folder = bench.folder / "d_export"
     assert one_rank[6] == 0
-    assert export_huggingface(load_trained(bench.run("d_exported")), folder) < 1e-4
+    export_huggingface(load_trained(bench.run("d_exported")), folder)
     assert json.loads((folder / "config.json").read_text())["architectures"] == ["DistilBertForMaskedLM"]
     assert "token_type_ids" not in json.loads((folder / "tokenizer_config.json").read_text())["model_input_names"]
 

@@ -2,8 +2,12 @@
 
 import json
 import os
+import re
+import runpy
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +17,23 @@ import torch
 from data_tools.build import build
 from data_tools.text.tokenizer import Tokenizer
 from litebert.data.split import Split
-from litebert.export import huggingface
+from litebert.export import huggingface, onnx_graph, parity
+from litebert.export.fidelity import heldout
 from litebert.export.huggingface import export_huggingface
+from litebert.export.onnx_folder import export_onnx
 from litebert.model.attention import Packing
 from litebert.recipe import Recipe, parse_command
 from litebert.train.checkpoint import Retention, publish
 from litebert.train.run import RunFolder
 from litebert.train.trained import Trained, load_trained
 
+REPOSITORY = Path(__file__).parents[3]
+FORMATS: dict[str, Callable[[Trained, Path], str]] = {
+    "hf": export_huggingface,
+    "half": partial(export_huggingface, half=True),
+    "onnx": export_onnx,
+    "int8": partial(export_onnx, int8=True),
+}
 STRANGER = """
 import json, sys, torch
 sys.modules["litebert"] = sys.modules["data_tools"] = None  # as if they were not there
@@ -82,8 +95,8 @@ def huggingface_sized(recipe: Recipe, vocab_size: int):
 
 def test_a_stranger_reads_the_folder_and_gets_the_same_logits(run, tmp_path):
     trained = load_trained(run)
-    difference = export_huggingface(trained, tmp_path / "export")
-    assert difference <= 1e-4
+    fidelity = export_huggingface(trained, tmp_path / "export")
+    assert re.fullmatch(r"outputs within \d\.\de-0[6-9] of the trained model's, .*", fidelity)
     text, other = "学生喜欢研究Ｗｏｒｄ。", "老师报道历史！"
     (tmp_path / "stranger.py").write_text(STRANGER)
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": ""}
@@ -121,20 +134,99 @@ def test_a_wordpiece_run_is_exported_with_its_own_special_ids(corpus, wordpiece_
     assert (described["bos_token_id"], described["eos_token_id"]) == (ids.cls, ids.sep)
 
 
-def test_an_export_that_is_not_the_model_is_refused(run, tmp_path, monkeypatch):
+@pytest.mark.parametrize("form", FORMATS)
+def test_an_export_that_is_not_the_model_is_refused(form, run, tmp_path, monkeypatch):
     trained = load_trained(run)
 
     def spoiled(model, folder, **ids):
         with torch.no_grad():
-            model.mlm.bias[7] += 0.01
+            model.mlm.bias[7] += 1
         real(model, folder, **ids)
         with torch.no_grad():
-            model.mlm.bias[7] -= 0.01
+            model.mlm.bias[7] -= 1
 
     real = huggingface.save_huggingface
     monkeypatch.setattr(huggingface, "save_huggingface", spoiled)
-    with pytest.raises(ValueError, match=r"logits differ from the trained one's by 0\.01"):
-        export_huggingface(trained, tmp_path / "export")
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(ValueError, match=r"outputs differ from the trained one's by [\d.]+.*: nothing is written"):
+        FORMATS[form](trained, tmp_path / "export")
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_small_difference_is_refused_in_fp32(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(parity, "FP32_TOLERANCE", 1e-9)
+    with pytest.raises(ValueError, match=r"\(> 1e-09\): nothing is written$"):
+        export_huggingface(load_trained(run), tmp_path / "export")
+
+
+def test_weights_that_fp16_cannot_hold_are_refused(run, tmp_path):
+    trained = load_trained(run)
+    with torch.no_grad():
+        trained.model.get_parameter("encoder.ffn.0.up.weight")[3, 3] = 1e6
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(ValueError, match=r"by nan .*; export it without --half"):
+        export_huggingface(trained, tmp_path / "export", half=True)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_half_is_half_the_size(run, tmp_path):
+    trained = load_trained(run)
+    sizes = []
+    for half in (False, True):
+        export_huggingface(trained, tmp_path / f"export{half}", half)
+        sizes.append((tmp_path / f"export{half}" / "model.safetensors").stat().st_size)
+    assert sizes[1] < 0.55 * sizes[0]
+
+
+def test_the_card_says_what_the_run_was(run, tmp_path):
+    lines = [{"step": step, "heldout_mlm": step / 100, "heldout_sop_accuracy": 0.5} for step in (50, 100, 150)]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in [*lines, {"step": 160}]))
+    trained = load_trained(run)
+    fidelity = export_huggingface(trained, tmp_path / "export")
+    card = (tmp_path / "export" / "README.md").read_text()
+    for part in (
+        "albert, 3 layers of width 32",
+        f"{trained.model.parameter_count():,}",
+        "100 steps",
+        trained.data_fingerprint,
+        "MLM loss, on held-out documents, at step 100 | 1.0000 nats",
+        "at step 100 | 50.0%",
+        fidelity,
+    ):
+        assert part in card
+    assert "step 150" not in card and "# license: yours to choose" in card
+
+
+def test_int8_is_measured_on_held_out_text(run, shards, tmp_path):
+    split = Split(shards, "heldout")
+    batches = list(heldout(split))
+    fidelity = export_onnx(load_trained(run), tmp_path / "export", int8=True, text=heldout(split))
+    assert f"over {sum(len(batch.masked) for batch in batches):,} masked tokens" in fidelity
+
+
+def test_an_onnx_file_has_an_end(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(onnx_graph, "LARGEST", 1000)
+    with pytest.raises(ValueError, match=r"an ONNX file 2 GB: export it with --format hf"):
+        export_onnx(load_trained(run), tmp_path / "export")
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--format", "onnx", "--half"], "--half is for --format hf"),
+        (["--quantize", "int8"], "--quantize int8 is for --format onnx"),
+        (["--data", "shards"], "--data is what --quantize int8 is measured on"),
+        (["--format", "onnx"], "--format onnx needs onnx, which is not installed: pip install"),
+    ],
+)
+def test_the_command_says_in_a_line_what_it_cannot_do(flags, message, run, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    for name in ("litebert.export.onnx_folder", "litebert.export.onnx_graph"):
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "argv", ["export.py", str(run), "--output", str(tmp_path / "export"), *flags])
+    assert runpy.run_path(str(REPOSITORY / "launcher" / "export.py"))["main"]() == 2
+    said = capsys.readouterr().err
+    assert message in said and said.count("\n") == 1
     assert not (tmp_path / "export").exists()
 
 

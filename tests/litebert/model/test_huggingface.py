@@ -252,23 +252,6 @@ def test_a_projection_of_equal_sizes_is_refused(tmp_path: Path) -> None:
         from_huggingface(tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({}, "DistilBERT's, which has no embedding_size 8 of hidden_size 24, a pooler$"),
-        ({"embedding_size": 24, "pooler": False, "sharing": "ffn"}, "which has no sharing 'ffn'$"),
-        (
-            {"embedding_size": 24, "pooler": False, "layer_norm_eps": 1e-5},
-            "which has no layer_norm_eps 1e-05$",
-        ),
-    ],
-)
-def test_what_hugging_face_cannot_say_is_refused(changes: dict, message: str) -> None:
-    model = PretrainingModel(replace(OURS, token_types=0, **changes))
-    with pytest.raises(ValueError, match=message):
-        to_huggingface(model, **IDS)
-
-
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(ValueError, match=r"no model\.safetensors: save the model there"):

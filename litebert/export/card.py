@@ -1,0 +1,84 @@
+"""The model card of an exported folder: README.md, of facts that the run itself recorded."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from litebert.train.trained import Trained
+
+FIGURES = {
+    "heldout_mlm": ("MLM loss", "{:.4f} nats per masked token"),
+    "heldout_mlm_accuracy": ("MLM accuracy", "{:.1%}"),
+    "heldout_sop_accuracy": ("SOP accuracy", "{:.1%}"),
+    "heldout_nsp_accuracy": ("NSP accuracy", "{:.1%}"),
+    "heldout_kl": ("KL from the teacher", "{:.4f} nats per masked token"),
+    "heldout_agreement": ("same likeliest word as the teacher", "{:.1%}"),
+}
+
+
+def write_card(folder: Path, trained: Trained, form: str, fidelity: str, loading: str) -> None:
+    """Write README.md into an exported folder.
+
+    Args:
+        folder: with config.json in it.
+        form: what the weights are kept as.
+        fidelity: how exactly the exported model equals the trained one.
+        loading: Python that opens the folder and uses it.
+    """
+    family = json.loads((folder / "config.json").read_text())["model_type"]
+    shape, recipe = trained.model.config, trained.recipe
+    weights = [f"{name} {weight:g}" for name, weight in recipe.to_dict()["objective"].items() if weight]
+    shared = f"shared by layers: {shape.sharing}" + f" in {shape.num_groups} groups" * (shape.num_groups > 1)
+    facts = {
+        "architecture": f"{family}, {shape.num_layers} layers of width {shape.hidden_size}, {shape.num_heads} heads, "
+        f"feed-forward {shape.intermediate_size}, embeddings {shape.embedding_size}, {shared}",
+        "parameters": f"{trained.model.parameter_count():,}",
+        "longest input": f"{shape.max_positions} tokens",
+        "vocabulary": f"{trained.tokenizer.vocab_size:,} pieces, {trained.tokenizer.KIND}",
+        "pretraining": f"{trained.step:,} steps of {recipe.data.global_batch} samples, {recipe.optimizer.kind}, peak "
+        f"learning rate {recipe.optimizer.lr:g}, {recipe.train.precision}, seed {recipe.train.seed}",
+        "objective": ", ".join(weights) + ", distilled from a teacher" * (recipe.distill is not None),
+        "data": f"fingerprint {trained.data_fingerprint}",
+        "tokenizer": f"fingerprint {trained.tokenizer.fingerprint}",
+        "kept as": form,
+        "export": fidelity,
+    }
+    rows = "\n".join(f"| {name} | {value} |" for name, value in (facts | _heldout(trained)).items())
+    (folder / "README.md").write_text(_PAGE.format(family=family, rows=rows, loading=loading), encoding="utf-8")
+
+
+def _heldout(trained: Trained) -> dict[str, str]:
+    """The figures of the last evaluation that the run made, up to the step that is exported."""
+    path = trained.run / "metrics.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+    measured = [line for line in lines if "heldout_mlm" in line and line["step"] <= trained.step]
+    return _named(measured[-1]) if measured else {}
+
+
+def _named(line: Mapping[str, float]) -> dict[str, str]:
+    where = f"on held-out documents, at step {line['step']:,}"
+    return {f"{name}, {where}": form.format(line[key]) for key, (name, form) in FIGURES.items() if key in line}
+
+
+_PAGE = """\
+---
+language: zh
+library_name: transformers
+pipeline_tag: fill-mask
+tags: [{family}, litebert]
+# license: yours to choose
+---
+
+# A Chinese encoder, pretrained by litebert
+
+| | |
+|---|---|
+{rows}
+
+## Use
+
+```python
+{loading}```
+"""

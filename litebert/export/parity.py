@@ -1,0 +1,74 @@
+"""Whether an exported model computes what litebert's does: every output, on padded inputs of unequal lengths.
+
+Shape suffixes: B = samples, L = tokens of the longest, T = their tokens end to end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from litebert.model.attention import Packing
+from litebert.model.encoder import ModelConfig
+from litebert.model.heads import PretrainingModel
+
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+OUTPUTS = ("logits", "last_hidden_state", "pair_logits")  # the last of models with a pair head
+# The outputs of padded inputs, each int64 [B, L] and by its name of INPUTS: [B, L, V], [B, L, H] and perhaps [B, 2].
+Answer = Callable[[dict[str, Tensor]], Sequence[Tensor]]
+
+# In units of the largest number of an output, or of 1 where that is less: both precisions round relative to what they
+# round, by up to 2^-24 = 6e-8 and 2^-11 = 5e-4 each time, so that a limit means the same for every model. Measured were
+# 4e-7 to 7e-6 and 1e-3 to 4e-3; an overflow, or a weight in another's place, is far beyond.
+FP32_TOLERANCE = 1e-4
+HALF_TOLERANCE = 2e-2
+_LENGTHS = (31, 16, 9, 2)
+_LONGEST = 512  # of what is compared: at Google's vocabulary its logits are 43 MB
+
+
+def largest_difference(model: PretrainingModel, answer: Answer) -> float:
+    """How far answers are from the model's own, on random ids: a padded batch, and one long sample.
+
+    Returns:
+        the largest difference of any number in any output, in units of that output's largest number, or of 1 where
+        that is less; not a number where an answer is none.
+    """
+    found = []
+    for inputs in _inputs(model.config):
+        ids_BL, mask_BL, types_BL = (inputs[name] for name in INPUTS)
+        valid_BL = mask_BL.bool()
+        packing = Packing.of(mask_BL.sum(1).tolist())
+        with torch.inference_mode():
+            hidden_TH, logits_TV, pair_B2 = model(
+                ids_BL[valid_BL], types_BL[valid_BL], packing, torch.arange(packing.tokens)
+            )
+            theirs = answer(inputs)
+        compared = [(logits_TV, theirs[0][valid_BL]), (hidden_TH, theirs[1][valid_BL])]
+        if pair_B2 is not None:
+            compared.append((pair_B2, theirs[2]))
+        for mine, their in compared:
+            found.append((mine - their.float()).abs().max() / mine.abs().max().clamp(min=1.0))
+    return float(torch.stack(found).max())
+
+
+def _inputs(config: ModelConfig) -> Iterator[dict[str, Tensor]]:
+    generator = torch.Generator().manual_seed(0)
+    for lengths in (_LENGTHS, (_LONGEST,)):
+        length_B = torch.tensor(lengths).clamp(max=config.max_positions)
+        mask_BL = torch.arange(int(length_B.max())) < length_B[:, None]
+        ids_BL = torch.randint(config.vocab_size, mask_BL.shape, generator=generator) * mask_BL
+        types_BL = torch.randint(max(1, config.token_types), mask_BL.shape, generator=generator) * mask_BL
+        yield dict(zip(INPUTS, (ids_BL, mask_BL.long(), types_BL), strict=True))
+
+
+def proven(difference: float, half: bool = False) -> str:
+    """Says what the largest difference is. ValueError where it is too large."""
+    limit = HALF_TOLERANCE if half else FP32_TOLERANCE
+    if not difference <= limit:
+        raise ValueError(
+            f"the exported model's outputs differ from the trained one's by {difference:.2g} of their largest number "
+            f"(> {limit:g}): nothing is written" + "; export it without --half" * half
+        )
+    return f"outputs within {difference:.1e} of the trained model's, in units of the largest number"
