@@ -22,7 +22,7 @@ source "$REPOSITORY/slurm/site.sh"
 source "$REPOSITORY/slurm/job.sh"
 
 TEACHERS=${TEACHERS:-0}                     # nodes of teachers, of those of the job
-TEACH=${TEACH:---codec.kind head}           # what launcher/teach.py takes for them, beside teacher and data
+TEACH=${TEACH:---codec.kind hidden}         # what launcher/teach.py takes for them, beside teacher and data
 
 if first_time && [[ -z $(value_of --fleet "$@") ]]; then python distill --check "$@"; fi # a fleet may come later
 queue "$@"
