@@ -4,7 +4,11 @@ SIGTERM, SIGUSR1, Ctrl-C and train.max_hours stop it with a checkpoint. Under th
 deepspeed.launcher.launch, which passes SIGTERM on and kills after 30 s; the command itself passes nothing on, but if
 it is gone the ranks stop as well. Another number of ranks may go on with a run, at any ZeRO stage.
 
---profile [STEPS] writes a trace of some steps to RUN/profile, for Perfetto; the speed of their line is not the run's.
+Started by deepspeed, torchrun or srun, as slurm/pretrain.sh does, ranks wait for each other RENDEZVOUS_SECONDS, 300 if
+that is not in the environment.
+
+--check only sees whether the run could begin. --profile [STEPS] writes a trace of some steps to RUN/profile, for
+Perfetto; the speed of their line is not the run's.
 
 Exit codes: 0 all steps are done, 85 stopped (the same command goes on; without a new checkpoint only where no data
 come, or nothing was begun), 2 something is wrong and said, 1 a rank or the launcher died. The deepspeed command has its

@@ -17,7 +17,6 @@ Exit codes: 0 its share is done or it was told to stop, 2 something is wrong and
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import threading
@@ -33,6 +32,7 @@ from litebert.distill.lesson import Lesson, TeachConfig
 from litebert.distill.serving import ServeConfig, serve
 from litebert.distill.teacher import DTYPES
 from litebert.distill.teaching import Teaching
+from litebert.train.place import Place
 
 
 def parser() -> ArgumentParser:
@@ -54,6 +54,7 @@ def parser() -> ArgumentParser:
     made.add_argument("--precision", choices=sorted(DTYPES), default="fp32", help="that the teacher computes in")
     made.add_argument("--seed", type=int, default=1, help="of draws, for codec sampled")
     made.add_argument("--task", type=str, default="0/1", help="I/N: the share of a task of a job array, from 0")
+    made.add_argument("--check", action="store_true", help="only see whether teacher, data and codec fit together")
     made.add_argument("--local_rank", type=int, help="deepspeed passes it")
     return made
 
@@ -64,15 +65,17 @@ def main(argv: Sequence[str]) -> int:
         options = parser().parse_args(list(argv))
         if bool(options.output) == bool(options.serve):
             raise ValueError("give either --output, to keep the answers, or --serve, to send them")
-        (task, tasks), (rank, ranks) = _task(options.task), share()
-        serving = _serving(options, rank) if options.serve else None
+        (task, tasks), place = _task(options.task), Place.here()
+        serving = _serving(options, place.rank) if options.serve else None
         config = TeachConfig(tuple(options.copies), options.precision, options.seed)
         codec = CodecConfig(**options.codec.as_dict())
-        lesson = Lesson(options.data, options.teacher, codec, config, _device())
-        if serving:
+        lesson = Lesson(options.data, options.teacher, codec, config, _device(place))
+        if options.check:
+            print(f"{options.data}: {lesson.bytes_per_position} bytes for each masked token")
+        elif serving:
             serve(lesson, serving, options.record, _told_to_stop())
         else:
-            print(Teaching(lesson, options.output).run(task * ranks + rank, tasks * ranks), flush=True)
+            print(Teaching(lesson, options.output).run(task * place.size + place.rank, tasks * place.size), flush=True)
     except (ValueError, OSError, ArgumentError) as error:
         print(f"teach: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
@@ -92,14 +95,6 @@ def _told_to_stop() -> Callable[[], bool]:
     return told.is_set
 
 
-def share() -> tuple[int, int]:
-    """This process's number, from 0, among those that were started with it, and how many they are."""
-    for rank, size in (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS")):
-        if rank in os.environ and size in os.environ:
-            return int(os.environ[rank]), int(os.environ[size])
-    return 0, 1
-
-
 def _task(text: str) -> tuple[int, int]:
     task, slash, tasks = text.partition("/")
     if not (slash and task.isdecimal() and tasks.isdecimal() and int(task) < int(tasks)):
@@ -107,11 +102,10 @@ def _task(text: str) -> tuple[int, int]:
     return int(task), int(tasks)
 
 
-def _device() -> torch.device:
+def _device(place: Place) -> torch.device:
     if not torch.cuda.is_available():
         return torch.device("cpu")
-    local = int(os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", 0)))
-    return torch.device("cuda", local % torch.cuda.device_count())
+    return torch.device("cuda", place.local_rank % torch.cuda.device_count())
 
 
 if __name__ == "__main__":

@@ -222,6 +222,7 @@ class Command:
         data: folders of shards, paths or URLs.
         run: folder of the run.
         traced: steps to record a trace of.
+        check: whether only to see if it could begin.
         teachers: folders of what is learnt from.
         soft: folders of stored soft targets, paths or URLs, one for each of data; or none.
         fleet: where teachers are that answer over the network: folders or files of their addresses, or URIs.
@@ -232,6 +233,7 @@ class Command:
     data: tuple[str, ...]
     run: Path
     traced: int = 0
+    check: bool = False
     teachers: tuple[Path, ...] = ()
     soft: tuple[str, ...] = ()
     fleet: tuple[str, ...] = ()
@@ -240,7 +242,8 @@ class Command:
 
 
 def parse_command(argv: Sequence[str], description: str, *, distils: bool = False) -> Command:
-    """Reads ``--config FILE --data SHARDS --run RUN``, perhaps ``--profile STEPS``, and any ``--section.key value``.
+    """Reads ``--config FILE --data SHARDS --run RUN``, perhaps ``--profile STEPS`` or ``--check``, and any
+    ``--section.key value``.
 
     Args:
         distils: whether it has ``--teacher MODEL``, ``--soft SOFT`` or ``--fleet FLEET`` as well, and the section
@@ -254,6 +257,7 @@ def parse_command(argv: Sequence[str], description: str, *, distils: bool = Fals
     own.add_argument("--data", nargs="+")  # jsonargparse would take it for the section of that name
     own.add_argument("--config", type=Path)
     own.add_argument("--profile", type=int, nargs="?", const=TRACED, default=0)
+    own.add_argument("--check", action="store_true")
     sections = _sections(distils)
     if distils:
         own.add_argument("--teacher", type=Path, nargs="+", default=[])
@@ -281,7 +285,7 @@ def parse_command(argv: Sequence[str], description: str, *, distils: bool = Fals
         raise ValueError(f"{' and '.join(missing)} missing: say {', '.join(wanted[flag] for flag in missing)}")
     source = " and ".join([*([str(files.config)] if files.config else []), *(["command line"] if overrides else [])])
     recipe = _build(parsed, source or "command line", sections)
-    command = Command(recipe, tuple(files.data), Path(parsed.run), files.profile)
+    command = Command(recipe, tuple(files.data), Path(parsed.run), files.profile, files.check)
     if not distils:
         return command
     return dataclasses.replace(
@@ -305,6 +309,9 @@ def _parser(description: str, sections: Mapping[str, type], preset: str = DEFAUL
     parser.add_argument("--config", action=ActionConfigFile, help="recipe: a YAML file of the keys below, by section")
     parser.add_argument("--run", metavar="RUN", help="folder of the run; started again with the same one, it goes on")
     parser.add_argument("--profile", metavar="STEPS", help=f"steps to record in RUN/profile, {TRACED} if not said")
+    parser.add_argument(
+        "--check", action="store_true", help="only see whether the run could begin: recipe, data, folder and disk"
+    )
     if "distill" in sections:
         parser.add_argument(
             "--teacher", metavar="MODEL", help="a run, a checkpoint or a Hugging Face folder; several are averaged"

@@ -14,20 +14,17 @@
 #SBATCH --output=prepare-%j.log
 set -euo pipefail
 
-# Settings, or from the environment: TASKS=200 PARTITION=cpu sbatch slurm/prepare.sh ...
+# Settings, beside those of slurm/site.sh, or from the environment: TASKS=200 PARTITION=cpu sbatch slurm/prepare.sh ...
 TASKS=${TASKS:-16}                  # of each job array; each takes one core
-PARTITION=${PARTITION:-main}        # for the arrays
 TIME=${TIME:-24:00:00}              # limit of one task
 MEMORY_GB=${MEMORY_GB:-2}           # of one task
-QOS=${QOS:-}                        # empty: the cluster's default
-ACCOUNT=${ACCOUNT:-}                # empty: yours
 
 # sbatch runs a copy of this file from elsewhere, and says where the job was submitted.
 REPOSITORY=${REPOSITORY:-$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)}
 [[ -d $REPOSITORY/data_tools ]] || REPOSITORY=${SLURM_SUBMIT_DIR:-$PWD}
 [[ -d $REPOSITORY/data_tools ]] || { echo "prepare.sh: submit from the repository, or set REPOSITORY" >&2; exit 2; }
-PYTHON=${PYTHON:-$REPOSITORY/.venv/bin/python}
+source "$REPOSITORY/slurm/site.sh"
 
 export PYTHONPATH=$REPOSITORY${PYTHONPATH:+:$PYTHONPATH}
-exec "$PYTHON" -m data_tools build --executor slurm --tasks "$TASKS" --slurm.partition "$PARTITION" \
+exec "$PYTHON" -m data_tools build --executor slurm --tasks "$TASKS" --slurm.partition "${PARTITION:-main}" \
     --slurm.time "$TIME" --slurm.memory_gb "$MEMORY_GB" --slurm.qos "$QOS" --slurm.account "$ACCOUNT" "$@"

@@ -13,6 +13,7 @@ import json
 import os
 import platform
 import shutil
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -68,22 +69,32 @@ class RunFolder:
             except (ValueError, KeyError, TypeError) as error:
                 raise ValueError(f"{record}: not the record of a run ({error!r}): choose another --run") from None
             self.match(found, self.path)
-        elif any(entry.suffix != ".tmp" and entry.name != LOCK for entry in self.path.iterdir()):
+        elif any(entry.suffix != ".tmp" and not entry.name.startswith(".") for entry in self.path.iterdir()):
             raise ValueError(f"{self.path} holds something that is no run of litebert: choose another --run")
 
     @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
+    def held(self, patience: float = 0.0) -> Iterator[None]:
         """Keeps every other training out of the folder, until this one ends or dies.
+
+        Args:
+            patience: seconds to wait for another one to leave it.
 
         Raises:
             ValueError: another one is at work in it.
         """
         self.path.mkdir(parents=True, exist_ok=True)
+        deadline = time.monotonic() + patience
         with (self.path / LOCK).open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise ValueError(f"{self.path}: another training is at work in it; let it end, or stop it") from None
+            while True:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() > deadline:
+                        raise ValueError(
+                            f"{self.path}: another training is at work in it; let it end, or stop it"
+                        ) from None
+                    time.sleep(0.1)
             yield
 
     def match(self, record: Mapping[str, Any], where: Path) -> None:

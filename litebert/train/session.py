@@ -26,6 +26,7 @@ from litebert.data.loader import Loader
 from litebert.data.quarantine import agreement
 from litebert.objectives import Objective
 from litebert.plan.devices import peak_rate
+from litebert.plan.disk import checkpoints
 from litebert.plan.work import Work
 from litebert.recipe import Command, Recipe, parse_command
 from litebert.train.ds_config import read_ds_config, stage_of
@@ -33,7 +34,10 @@ from litebert.train.engine import Engine
 from litebert.train.evaluation import Evaluation
 from litebert.train.health import RollBack
 from litebert.train.loop import DONE, Training
+from litebert.train.place import Place, came_back
+from litebert.train.preflight import problems
 from litebert.train.rates import Rates
+from litebert.train.rendezvous import Absent
 from litebert.train.run import RunFolder
 from litebert.train.schedule import is_over
 from litebert.train.stopping import CONTINUE, Starved, StopRequest
@@ -44,6 +48,8 @@ WRONG, BROKEN = 2, 1
 # Seconds before an error is taken for this rank's own: most are told to all ranks, and rank 0 says them; or they are
 # the echo of another rank's death, by which Watch ends this one.
 OTHERS_WAIT = 2.0
+# Seconds that a file system may keep the lock of a node that is gone, where its job came back: NFS does for a lease.
+_LEASE = 120.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,6 +85,84 @@ def train(command: Command, task_of: TaskOf, world: World, stop: StopRequest) ->
         FloatingPointError: steps keep going bad.
         Starved: it was asked to stop while no data came.
     """
+    ready = _ready(command, task_of, world)
+    folder = ready.folder
+    stop.listen()
+    with folder.held(_LEASE if came_back() else 0.0) if world.leads else contextlib.nullcontext():
+        while True:
+            try:
+                return _attempt(ready, world, stop, command.traced)
+            except DamagedBlock as error:
+                raise ValueError(f"{error}, or train without it: --data.corrupt quarantine") from error
+            except RollBack as back:
+                if world.leads:
+                    folder.roll_back(back)
+                    print(f"{back}; going back to the checkpoint before, to leave their batches out", flush=True)
+            gc.collect()  # the engine is full of cycles, and the next one wants its memory
+            world.control.barrier()
+
+
+def check(command: Command, task_of: TaskOf, world: World) -> str:
+    """Sees whether a run could begin; changes nothing.
+
+    Returns:
+        what it would be, in a line.
+
+    Raises:
+        ValueError: it could not; as ``train``.
+    """
+    ready = _ready(command, task_of, world)
+    parameters, train = ready.task.objective().model.parameter_count(), command.recipe.train
+    if wrong := problems(command.data, command.run, checkpoints(parameters, train)):
+        raise ValueError("; ".join(wrong))
+    return (
+        f"{command.run} can begin: {parameters:,} parameters, {train.steps:,} steps, {ready.corpus.samples:,} samples "
+        f"of {', '.join(command.data)}"
+    )
+
+
+def main(program: str, argv: Sequence[str], description: str, task_of: TaskOf, *, distils: bool = False) -> NoReturn:
+    """Runs a command line and leaves the process.
+
+    Args:
+        program: its name, for messages.
+        distils: whether the command line names teachers.
+    """
+    place = Place()
+    try:
+        place = Place.here()
+        command = parse_command(argv, description, distils=distils)
+        stop, world = StopRequest(), join_world(place)
+        if command.check:
+            print(check(command, task_of, world))
+            _leave(DONE)
+        with Watch(world.watching, stop, bool(place.launcher)):
+            code = train(command, task_of, world, stop)
+        _leave(code)
+    except (ValueError, OSError, FloatingPointError, Starved, Absent) as error:
+        if place.rank:
+            time.sleep(OTHERS_WAIT)
+        print(f"{program}: {error}", file=sys.stderr)
+        _leave({Starved: CONTINUE, Absent: BROKEN}.get(type(error), WRONG))
+    except Exception:
+        time.sleep(OTHERS_WAIT)
+        traceback.print_exc()
+        _leave(BROKEN)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Ready:
+    """What a run begins with, when all of it was found to fit together."""
+
+    task: Task
+    ds_config: dict[str, Any]
+    folder: RunFolder
+    corpus: Corpus
+    heldout: Corpus | None
+
+
+def _ready(command: Command, task_of: TaskOf, world: World) -> _Ready:
+    """Raises ValueError where recipe, data and run folder do not fit together; changes nothing."""
     recipe = command.recipe
     ds_config = read_ds_config(Path(recipe.train.ds_config), recipe.train.precision)
     corpus = Corpus.opened(command.data, "train", cache_of(recipe))
@@ -90,57 +174,12 @@ def train(command: Command, task_of: TaskOf, world: World, stop: StopRequest) ->
     fingerprints = {"data": corpus.fingerprint, "tokenizer": corpus.tokenizer_fingerprint, **task.fingerprints}
     folder = RunFolder(command.run, fingerprints, recipe, corpus.locations)
     folder.check()
-    stop.listen()
-    with folder.held() if world.leads else contextlib.nullcontext():
-        while True:
-            try:
-                return _attempt(task, ds_config, folder, corpus, heldout, world, stop, command.traced)
-            except DamagedBlock as error:
-                raise ValueError(f"{error}, or train without it: --data.corrupt quarantine") from error
-            except RollBack as back:
-                if world.leads:
-                    folder.roll_back(back)
-                    print(f"{back}; going back to the checkpoint before, to leave their batches out", flush=True)
-            gc.collect()  # the engine is full of cycles, and the next one wants its memory
-            world.control.barrier()
+    return _Ready(task, ds_config, folder, corpus, heldout)
 
 
-def main(program: str, argv: Sequence[str], description: str, task_of: TaskOf, *, distils: bool = False) -> NoReturn:
-    """Runs a command line and leaves the process.
-
-    Args:
-        program: its name, for messages.
-        distils: whether the command line names teachers.
-    """
-    launched = "RANK" in os.environ
-    try:
-        command = parse_command(argv, description, distils=distils)
-        stop, world = StopRequest(), join_world()
-        with Watch(world.watching, stop, launched):
-            code = train(command, task_of, world, stop)
-        _leave(code)
-    except (ValueError, OSError, FloatingPointError, Starved) as error:
-        if os.environ.get("RANK", "0") != "0":
-            time.sleep(OTHERS_WAIT)
-        print(f"{program}: {error}", file=sys.stderr)
-        _leave(CONTINUE if isinstance(error, Starved) else WRONG)
-    except Exception:
-        time.sleep(OTHERS_WAIT)
-        traceback.print_exc()
-        _leave(BROKEN)
-
-
-def _attempt(
-    task: Task,
-    ds_config: dict[str, Any],
-    folder: RunFolder,
-    corpus: Corpus,
-    heldout: Corpus | None,
-    world: World,
-    stop: StopRequest,
-    traced: int,
-) -> int:
+def _attempt(ready: _Ready, world: World, stop: StopRequest, traced: int) -> int:
     """Trains from the newest checkpoint on; as ``train``, but that it may raise RollBack."""
+    task, folder, corpus = ready.task, ready.folder, ready.corpus
     recipe, checkpoint = folder.recipe, folder.resume(world)
     start = checkpoint.step if checkpoint else 0
     if checkpoint and is_over(recipe.schedule, start, recipe.train.steps, checkpoint.info["seconds"]):
@@ -154,13 +193,13 @@ def _attempt(
     if world.leads:
         with corpus.splits[0].tokenizer() as tokenizer:
             folder.prepare(tokenizer)
-        print(_summary(recipe, corpus, objective.model.parameter_count(), stage_of(ds_config), world), flush=True)
-    engine = Engine(objective, recipe.optimizer, recipe.train.precision, ds_config, world, checkpoint)
+        print(_summary(recipe, corpus, objective.model.parameter_count(), stage_of(ready.ds_config), world), flush=True)
+    engine = Engine(objective, recipe.optimizer, recipe.train.precision, ready.ds_config, world, checkpoint)
     shape = objective.model.config
     peak = peak_rate(shape, recipe.train.precision, recipe.data.micro_tokens, world.device)
     rates = Rates(world, lambda step: task.operations(Work.of_step(step)), peak)
     evaluation = None
-    if heldout:
+    if heldout := ready.heldout:
         with heldout.splits[0].tokenizer() as tokenizer:
             evaluation = Evaluation(
                 heldout, recipe.data, recipe.train.evaluate_samples, load_tokenizer(tokenizer), world

@@ -10,6 +10,8 @@ from types import FrameType
 
 import psutil
 
+from litebert.train.place import Place
+
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 CONTINUE = 85  # the exit code of a run that was stopped and wants to be started again
 PATIENCE = 5.0  # seconds that a run waits for data when it is asked to stop
@@ -75,7 +77,7 @@ def hours_running() -> float:
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
-    if os.environ.get("RANK", "0") == "0":
+    if Place.here().rank == 0:
         text = f"stopped ({signal.Signals(number).name}) before anything was begun; the same command goes on\n"
         os.write(_STDERR, text.encode())  # a print may be what was interrupted
     os._exit(CONTINUE)

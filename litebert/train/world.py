@@ -6,12 +6,14 @@ import dataclasses
 import datetime
 import logging
 import os
-import socket
 import warnings
 from typing import Any
 
 import torch
 import torch.distributed as dist
+
+from litebert.train.place import SRUN, Place
+from litebert.train.rendezvous import described, meet
 
 CONTROL_TIMEOUT = datetime.timedelta(minutes=30)
 FOREVER = datetime.timedelta(days=3650)
@@ -94,47 +96,40 @@ class World:
         return self.rank == 0
 
 
-def join_world() -> World:
-    """Joins the processes that a launcher started (RANK, WORLD_SIZE, ... in the environment), or stands
-    alone.
+def join_world(place: Place | None = None) -> World:
+    """Joins the processes that a launcher started, or stands alone; rank 0 says how they talk.
 
-    DeepSpeed reads DS_ACCELERATOR when it is first imported, so that is here.
+    DeepSpeed reads DS_ACCELERATOR when it is first imported, so that is here. Raises as ``Place.here`` and ``meet``.
     """
+    place = place or Place.here()
     on_gpu = torch.cuda.is_available() and os.environ.get("DS_ACCELERATOR") != "cpu"
-    if not on_gpu:
+    if on_gpu:  # of several that a node has, srun may show each rank its own alone
+        place = dataclasses.replace(place, local_rank=place.local_rank % torch.cuda.device_count())
+        torch.cuda.set_device(place.local_rank)
+    else:
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
-    if "RANK" not in os.environ:
-        alone = {
-            "RANK": 0,
-            "LOCAL_RANK": 0,
-            "WORLD_SIZE": 1,
-            "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": _free_port(),
-        }
-        os.environ.update({key: str(value) for key, value in alone.items()})
+        if "OMP_NUM_THREADS" not in os.environ:
+            torch.set_num_threads(_threads(place))
     import deepspeed
 
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")  # DeepSpeed's calls
     deepspeed.utils.logger.setLevel(logging.ERROR)
     # On a CPU its first use compiles for a minute, for a collective that training never calls.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-    local_rank = int(os.environ["LOCAL_RANK"])
-    if on_gpu:
-        torch.cuda.set_device(local_rank)
-    elif "OMP_NUM_THREADS" not in os.environ:
-        ranks_here = int(os.environ.get("LOCAL_SIZE", os.environ.get("LOCAL_WORLD_SIZE", 1)))
-        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // ranks_here))
+    store = meet(place)
     deepspeed.init_distributed(verbose=False)
-    rank, size = dist.get_rank(), dist.get_world_size()
+    del store
+    if place.rank == 0 and place.launcher:
+        print(described(place, dist.get_backend(), torch.get_num_threads()), flush=True)
     control, saving, watching = (
-        Channel(rank, size, dist.new_group(backend="gloo", timeout=timeout))
+        Channel(place.rank, place.size, dist.new_group(backend="gloo", timeout=timeout))
         for timeout in (CONTROL_TIMEOUT, CONTROL_TIMEOUT, FOREVER)
     )
-    device = torch.device("cuda", local_rank) if on_gpu else torch.device("cpu")
-    return World(rank, size, device, control, saving, watching)
+    device = torch.device("cuda", place.local_rank) if on_gpu else torch.device("cpu")
+    return World(place.rank, place.size, device, control, saving, watching)
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def _threads(place: Place) -> int:
+    """Cores for each rank: what srun was told, or an even share of what this process may use."""
+    told = os.environ.get("SLURM_CPUS_PER_TASK", "") if place.launcher == SRUN else ""
+    return int(told) if told else max(1, len(os.sched_getaffinity(0)) // place.local_size)

@@ -1,4 +1,7 @@
-"""A real Slurm cluster of two nodes on this machine, if Slurm is installed: apt-get install slurm-wlm munge."""
+"""A real Slurm cluster of two nodes on this machine, if Slurm is installed: apt-get install slurm-wlm munge.
+
+Its partition hi preempts what runs in main, the default.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.distributed.bench import Bench
+
 _DAEMONS = ("munged", "slurmctld", "slurmd")
 _SETTINGS = """
 ClusterName=test
@@ -20,7 +25,7 @@ SlurmctldPort={ports[0]}
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
-AuthInfo=socket={folder}/munge.socket
+AuthInfo=socket={folder}/munge.socket,cred_expire=5
 CredType=cred/munge
 MpiDefault=none
 ProctrackType=proctrack/linuxproc
@@ -29,7 +34,11 @@ JobAcctGatherType=jobacct_gather/none
 AccountingStorageType=accounting_storage/none
 SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU
-SchedulerParameters=sched_interval=1,bf_interval=5
+SchedulerParameters=sched_interval=1,bf_interval=1
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+JobRequeue=1
+KillWait=5
 ReturnToService=2
 StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool.%n
@@ -39,7 +48,8 @@ SlurmctldLogFile={folder}/slurmctld.log
 SlurmdLogFile={folder}/slurmd.%n.log
 NodeName=node1 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=2 RealMemory=4000
 NodeName=node2 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=2 RealMemory=4000
-PartitionName=main Nodes=node1,node2 Default=YES State=UP
+PartitionName=main Nodes=node1,node2 Default=YES State=UP PriorityTier=1 PreemptMode=REQUEUE GraceTime=20
+PartitionName=hi Nodes=node1,node2 State=UP PriorityTier=10
 """
 
 
@@ -98,10 +108,18 @@ def _free_ports(count: int) -> list[int]:
 def _wait_for_nodes(environment: dict[str, str], folder: Path) -> None:
     deadline = time.monotonic() + 30
     while True:
-        listed = subprocess.run(["sinfo", "-hN", "-o", "%t"], env=environment, capture_output=True, text=True)
+        listed = subprocess.run(
+            ["sinfo", "-hN", "-p", "main", "-o", "%t"], env=environment, capture_output=True, text=True
+        )
         if listed.stdout.split() == ["idle", "idle"]:
             return
         if time.monotonic() > deadline:
             logs = "".join(path.read_text(errors="replace")[-500:] for path in folder.glob("*.out"))
             pytest.fail(f"Slurm did not come up: {listed.stdout}{listed.stderr}{logs}")
         time.sleep(0.2)
+
+
+@pytest.fixture(scope="session")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    """Shards, a recipe and a place for runs."""
+    return Bench(tmp_path_factory.mktemp("bench"))

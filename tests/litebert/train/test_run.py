@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import threading
+import time
 from pathlib import Path
 from typing import Any, cast
 
@@ -89,3 +91,25 @@ def test_a_disk_too_full_for_the_tokenizer_is_one_line(tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
     finally:
         subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_lock_is_waited_for_as_long_as_is_said(tmp_path: Path) -> None:
+    folder, others = (RunFolder(tmp_path / "run", FINGERPRINTS, Recipe.from_dict({})) for _ in range(2))
+    with folder.held(), pytest.raises(ValueError, match="another training is at work"), others.held():
+        pass
+    holding = folder.held()
+    holding.__enter__()
+    leaves = threading.Timer(0.5, holding.__exit__, (None, None, None))
+    begun = time.monotonic()
+    leaves.start()
+    with others.held(patience=20):
+        assert 0.4 < time.monotonic() - begun < 10
+    leaves.join()
+
+
+def test_what_a_job_script_notes_in_a_new_folder_does_not_make_it_another_run(tmp_path: Path) -> None:
+    (tmp_path / ".starts").write_text("2026-01-01T00:00:00Z job=1 nodes=1 step=0\n")
+    RunFolder(tmp_path, FINGERPRINTS, Recipe.from_dict({})).check()
+    (tmp_path / "letter.txt").write_text("to somebody")
+    with pytest.raises(ValueError, match="holds something that is no run"):
+        RunFolder(tmp_path, FINGERPRINTS, Recipe.from_dict({})).check()

@@ -1,0 +1,42 @@
+#!/bin/bash
+# Distils a teacher into a student on the nodes of a Slurm cluster, from a teacher in every rank, or from stored answers:
+#
+#   sbatch --nodes=2 --ntasks-per-node=8 --gpus-per-node=8 slurm/distill.sh --config RECIPE --data SHARDS --teacher MODEL --run RUN
+#   sbatch --nodes=2 --ntasks-per-node=8 --gpus-per-node=8 slurm/distill.sh --config RECIPE --data SHARDS --soft SOFT --run RUN
+#
+# With TEACHERS=1 in the environment, the first node (or so many) has a fleet of teachers, which answer the students on the
+# others. Teachers of another kind of node are a job of their own: slurm/teach.sh --serve FLEET, and here --fleet FLEET.
+# What follows the script's name is what launcher/distill.py takes. It checks, stops and goes on as slurm/pretrain.sh does.
+#
+#SBATCH --job-name=litebert-distill
+#SBATCH --nodes=1
+#SBATCH --time=1-00:00:00
+#SBATCH --requeue --open-mode=append
+#SBATCH --signal=USR1@180
+#SBATCH --output=distill-%j.log
+set -euo pipefail
+
+REPOSITORY=${REPOSITORY:-${SLURM_SUBMIT_DIR:-$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)}}
+[[ -f $REPOSITORY/slurm/job.sh ]] || { echo "submit this from the repository, or set REPOSITORY" >&2; exit 2; }
+source "$REPOSITORY/slurm/site.sh"
+source "$REPOSITORY/slurm/job.sh"
+
+TEACHERS=${TEACHERS:-0}                     # nodes of teachers, of those of the job
+TEACH=${TEACH:---codec.kind hidden}         # what launcher/teach.py takes for them, beside teacher and data
+
+if first_time && [[ -z $(value_of --fleet "$@") ]]; then python distill --check "$@"; fi # a fleet may come later
+queue "$@"
+if ((TEACHERS)); then
+    each=${SLURM_NTASKS_PER_NODE:-1}
+    students=$((SLURM_JOB_NUM_NODES - TEACHERS))
+    ((students > 0)) || { say "TEACHERS=$TEACHERS nodes of $SLURM_JOB_NUM_NODES leave none to students: ask for more --nodes"; exit 2; }
+    run=$(value_of --run "$@")
+    refuse_a_second "$run/.starts"
+    fleet=$run/.fleet
+    rm -rf "$fleet"                         # where those were that a node took with it
+    OF_STEP=(--nodes="$TEACHERS" --ntasks=$((TEACHERS * each)) --relative=0)
+    STAY=1 serve --teacher "$(value_of --teacher "$@")" --data "$(value_of --data "$@")" --serve "$fleet" $TEACH &
+    OF_STEP=(--nodes="$students" --ntasks=$((students * each)) --relative="$TEACHERS")
+    set -- "$@" --fleet "$fleet"
+fi
+train distill "$@"

@@ -1,0 +1,89 @@
+"""What the job scripts do when Slurm, people or trainings do something; the training itself is made up (trainer.sh)."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from litebert.train.place import node_names
+from tests.cluster.jobs import Job, starts_of, submit, wait_until
+
+TRAINER = Path(__file__).with_name("trainer.sh")
+
+
+def started(slurm: dict[str, str], run: Path, *arguments: str, options: tuple[str, ...] = (), **changes: object) -> Job:
+    """A training in a run folder."""
+    log = run.with_name(f"{run.name}.log")
+    given = ["--run", str(run), *arguments]
+    return submit(slurm, log, "pretrain.sh", given, "--nodes=2", *options, PYTHON=TRAINER, **changes)
+
+
+def both_learn(job: Job) -> bool:
+    """Whether both ranks have done some steps."""
+    text = job.log.read_text() if job.log.exists() else ""
+    return all(f"step 5 of rank {rank}" in text for rank in (0, 1))
+
+
+def test_a_second_job_for_a_run_is_refused_and_a_cancelled_one_does_not_come_back(
+    slurm: dict[str, str], tmp_path: Path
+) -> None:
+    job = started(slurm, tmp_path / "run", "--steps", "9999")
+    wait_until(lambda: both_learn(job))
+    second = submit(slurm, tmp_path / "second", "pretrain.sh", [f"--run={tmp_path / 'run'}"], PYTHON=TRAINER)
+    assert second.codes == [2]
+    assert f"run: job {job.number} is at work in it (RUNNING): let it end, or scancel" in second.log.read_text()
+    assert job.states == ["RUNNING"]
+    job.cancel()
+    wait_until(lambda: not job.states)
+    assert starts_of(tmp_path / "run") == [(2, 0)] and list((tmp_path / "run" / "checkpoints").iterdir())
+    assert "exit code 85, and the job is ending by itself" in job.log.read_text()
+
+
+def test_a_job_that_gets_no_further_ends(slurm: dict[str, str], tmp_path: Path) -> None:
+    job = started(slurm, tmp_path / "run", "--dies", STUCK=2)
+    assert job.codes == [1] and starts_of(tmp_path / "run") == [(2, 0)] * 2
+    assert "exit code 1, and 2 starts in vain: this job ends" in job.log.read_text()
+
+
+@pytest.mark.parametrize("by", ["signal", "limit"])
+def test_a_training_that_is_stopped_comes_back(slurm: dict[str, str], tmp_path: Path, by: str) -> None:
+    """Slurm sends the signal of a minute's limit some 20 seconds after the job's start."""
+    options = ("--time=1", "--signal=USR1@50") if by == "limit" else ()
+    job = started(slurm, tmp_path / "run", "--steps", "250" if by == "limit" else "60", options=options)
+    if by == "signal":
+        wait_until(lambda: both_learn(job))
+        job.cancel("--signal=USR1")
+    assert job.codes == [0], job.log.read_text()
+    (first, second), text = starts_of(tmp_path / "run"), job.log.read_text()
+    assert first == (2, 0) and second[0] == 2 and second[1] > 0
+    assert text.count("can begin") == 1 and "exit code 85: back into the queue" in text
+
+
+def test_tasks_of_an_array_have_their_shares_and_come_back_by_themselves(slurm: dict[str, str], tmp_path: Path) -> None:
+    """Numbered as one may, and only the one that died goes back."""
+    job = submit(slurm, tmp_path / "%a", "teach.sh", ["--dies-once"], "--array=3-5:2", PYTHON=TRAINER)
+    assert job.codes == [0, 0]
+    for number, share in (("3", "0/2"), ("5", "1/2")):
+        text = (tmp_path / number).read_text()
+        assert text.count(f"--task {share} ") == 2
+        assert text.count("exit code 137: back into the queue") == 1
+
+
+def test_teachers_and_students_have_nodes_of_their_own(slurm: dict[str, str], tmp_path: Path) -> None:
+    given = ["--run", str(tmp_path / "run"), "--teacher", "M", "--data", "S", "--steps", "5"]
+    job = submit(slurm, tmp_path / "log", "distill.sh", given, "--nodes=2", PYTHON=TRAINER, TEACHERS=1)
+    assert job.codes == [0], job.log.read_text()
+    text, fleet = job.log.read_text(), tmp_path / "run" / ".fleet"
+    assert "teach.py: rank 0 of 1 on node1: " in text and f"--teacher M --data S --serve {fleet} --codec.kind" in text
+    assert "distill.py: rank 0 of 1 on node2: " in text and f"--fleet {fleet}\n" in text
+    few = submit(slurm, tmp_path / "few", "distill.sh", given, "--nodes=2", PYTHON=TRAINER, TEACHERS=2)
+    assert few.codes == [2] and "TEACHERS=2 nodes of 2 leave none to students" in few.log.read_text()
+
+
+def test_names_of_nodes_are_those_that_slurm_tells(slurm: dict[str, str]) -> None:
+    text = "rack[1-2]n[08-10],login,x[003,07,9-11]"
+    command = ["scontrol", "show", "hostnames", text]
+    told = subprocess.run(command, env=slurm, capture_output=True, text=True, check=True)
+    assert node_names(text) == told.stdout.split()

@@ -1,0 +1,31 @@
+#!/bin/bash
+# Stands for Python in tests of the job scripts: a training, or a teacher, of so many --steps, ten a second, that keeps
+# to the exit codes of the real ones. It dies at once with --dies, the first time alone with --dies-once.
+set -euo pipefail
+script=$(basename "$1")
+told="$*"
+[[ $told != *--check* ]] || { echo "$script can begin"; exit 0; }
+while (($#)); do
+    case $1 in
+        --run) run=$2 ;;
+        --steps) steps=$2 ;;
+    esac
+    shift
+done
+echo "$script: rank $SLURM_PROCID of $SLURM_STEP_NUM_TASKS on $SLURM_STEP_NODELIST: $told"
+[[ "$told " != *"--dies "* ]] || exit 1
+[[ "$told " != *"--dies-once "* || ${SLURM_RESTART_COUNT:-0} -gt 0 ]] || exit 137
+[[ $script != teach.py ]] || exit 0
+step=0
+for each in "$run"/checkpoints/step-*; do [[ ! -d $each ]] || step=$((10#${each##*-})); done
+save() {
+    mkdir -p "$run/checkpoints/$(printf step-%08d "$step")"
+    exit "$1"
+}
+trap 'save 85' USR1 TERM
+while ((step < steps)); do
+    sleep 0.1
+    step=$((step + 1))
+    ((step % 5)) || echo "step $step of rank $SLURM_PROCID"
+done
+save 0
