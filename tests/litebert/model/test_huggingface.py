@@ -70,7 +70,7 @@ EXPORTS = {
     "bert mlm": replace(OURS, embedding_size=24, pooler=False),
     "distilbert": replace(OURS, embedding_size=24, pooler=False, token_types=0, activation="gelu"),
 }
-IDS = {"pad_id": 4, "cls_id": 2, "sep_id": 3}
+IDS: Any = {"pad_id": 4, "cls_id": 2, "sep_id": 3}
 SIMBERT = Path(__file__).parents[4] / "shared/models/simbert-tiny-zh"
 
 
