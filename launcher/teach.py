@@ -17,6 +17,7 @@ Exit codes: 0 its share is done or it was told to stop, 2 something is wrong and
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -34,6 +35,8 @@ from litebert.distill.teacher import DTYPES
 from litebert.distill.teaching import Teaching
 from litebert.train.place import Place
 
+_OF_SERVING = ("record", "host", "port", "advertise", "token_file", "tls_cert", "tls_key")
+
 
 def parser() -> ArgumentParser:
     """Of the command line."""
@@ -43,9 +46,9 @@ def parser() -> ArgumentParser:
     made.add_argument("--output", type=Path, help="folder of the answers; it goes on with one begun")
     made.add_argument("--serve", type=Path, metavar="FLEET", help="or send them, announced in this folder")
     made.add_argument("--record", type=Path, metavar="SOFT", help="with --serve: keep the answers in this folder")
-    made.add_argument("--host", type=str, default="127.0.0.1", help="with --serve: the address to listen at")
+    made.add_argument("--host", type=str, help="with --serve: the address to listen at (127.0.0.1)")
     made.add_argument("--port", type=int, default=0, help="and the port, of each rank the next; 0 for any that is free")
-    made.add_argument("--advertise", type=str, default="", help="the host that students call, if it is another")
+    made.add_argument("--advertise", type=str, help="the host that students call, if it is another")
     made.add_argument("--token-file", type=Path, help="of a token of your own")
     made.add_argument("--tls-cert", type=Path, help="PEM file of a certificate, to serve over TLS")
     made.add_argument("--tls-key", type=Path, help="and of its key")
@@ -65,6 +68,10 @@ def main(argv: Sequence[str]) -> int:
         options = parser().parse_args(list(argv))
         if bool(options.output) == bool(options.serve):
             raise ValueError("give either --output, to keep the answers, or --serve, to send them")
+        if options.output and (strange := [name for name in _OF_SERVING if getattr(options, name)]):
+            raise ValueError(
+                f"--{strange[0].replace('_', '-')} is for --serve; leave it out, or give --serve for --output"
+            )
         (task, tasks), place = _task(options.task), Place.here()
         serving = _serving(options, place.rank) if options.serve else None
         config = TeachConfig(tuple(options.copies), options.precision, options.seed)
@@ -84,7 +91,8 @@ def main(argv: Sequence[str]) -> int:
 
 def _serving(options: Namespace, rank: int) -> ServeConfig:
     port = options.port and options.port + rank
-    own = {name: getattr(options, name) for name in ("host", "advertise", "token_file", "tls_cert", "tls_key")}
+    names = ("host", "advertise", "token_file", "tls_cert", "tls_key")
+    own = {name: value for name in names if (value := getattr(options, name))}
     return ServeConfig(fleet=options.serve, port=port, **own)
 
 
@@ -109,4 +117,7 @@ def _device(place: Place) -> torch.device:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    code = main(sys.argv[1:])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # a client that has stopped reading keeps Flight's threads, and they the interpreter

@@ -119,13 +119,14 @@ class Loader:
         if not any(split.remote for split in self._plan.corpus.splits):
             yield
             return
-        with ThreadPoolExecutor(_REQUESTS, "loader") as now, ThreadPoolExecutor(_REQUESTS_AHEAD, "loader") as ahead:
-            self._requests, self._requests_ahead = now, ahead
-            try:
-                yield
-            finally:
-                self._requests = self._requests_ahead = None
-                ahead.shutdown(wait=False, cancel_futures=True)
+        self._requests = now = ThreadPoolExecutor(_REQUESTS, "loader")
+        self._requests_ahead = ahead = ThreadPoolExecutor(_REQUESTS_AHEAD, "loader")
+        try:
+            yield
+        finally:
+            self._requests = self._requests_ahead = None
+            for pool in (now, ahead):  # what is asked for in vain must not keep an error from being told
+                pool.shutdown(wait=False, cancel_futures=True)
 
     def step(self, number: int) -> Step:
         """This rank's part of a step."""

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import os
+import re
 import socket
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -35,6 +37,19 @@ class Address:
     roots: str = ""
 
 
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """What there is at some places.
+
+    Attributes:
+        addresses: of teachers.
+        faults: what is wrong with files that hold none.
+    """
+
+    addresses: list[Address]
+    faults: list[str]
+
+
 @contextlib.contextmanager
 def announced(folder: Path, address: Address) -> Iterator[None]:
     """This process's address stands in a folder for as long as this lasts; those of the dead of this host are cleared.
@@ -42,10 +57,10 @@ def announced(folder: Path, address: Address) -> Iterator[None]:
     Raises OSError where it cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    host = socket.gethostname()
+    host = _host()
     for path in folder.glob(f"{host}-*.json"):
-        process = path.stem.rpartition("-")[2]
-        if process.isdecimal() and not psutil.pid_exists(int(process)):
+        of_host, _, process = path.stem.rpartition("-")
+        if of_host == host and process.isdecimal() and not psutil.pid_exists(int(process)):
             path.unlink(missing_ok=True)
     path, aside = (folder / f"{host}-{os.getpid()}.{suffix}" for suffix in ("json", "tmp"))
     aside.unlink(missing_ok=True)
@@ -58,32 +73,49 @@ def announced(folder: Path, address: Address) -> Iterator[None]:
         path.unlink(missing_ok=True)
 
 
-def found(places: Sequence[str], token: str, roots: str) -> list[Address]:
+def _host() -> str:
+    """This host, and which of its sets of process ids: two containers may have one name, and both a process 7."""
+    with contextlib.suppress(OSError):
+        spaces = Path("/proc/sys/kernel/random/boot_id").read_text() + os.readlink("/proc/self/ns/pid")
+        return f"{socket.gethostname()}-{hashlib.blake2b(spaces.encode(), digest_size=4).hexdigest()}"
+    return socket.gethostname()
+
+
+def check(places: Sequence[str]) -> None:
+    """Raises ValueError where a place is neither a path nor a teacher's URI."""
+    for place in places:
+        if "://" in place and not place.startswith(SCHEMES):
+            raise ValueError(f"{place}: teachers are at {' or '.join(f'{each}HOST:PORT' for each in SCHEMES)}")
+
+
+def found(places: Sequence[str], token: str, roots: str) -> Found:
     """The addresses that there are now.
 
     Args:
         places: folders that teachers announce themselves in, single files of them, or URIs.
         token, roots: of the URIs.
-
-    Raises ValueError where a place is none of these.
     """
-    addresses = []
+    addresses, faults = [], []
     for place in places:
         if place.startswith(SCHEMES):
             addresses.append(Address(place, token, roots))
             continue
-        if "://" in place:
-            raise ValueError(f"{place}: teachers are at {' or '.join(f'{each}HOST:PORT' for each in SCHEMES)}")
         path = Path(place)
         for file in sorted(path.glob("*.json")) if path.is_dir() else [path]:
-            with contextlib.suppress(FileNotFoundError):  # it left just now, or has not come yet
+            try:
                 addresses.append(_parse(file))
-    return addresses
+            except FileNotFoundError:  # it left just now, or has not come yet
+                continue
+            except (OSError, ValueError) as error:
+                faults.append(str(error))
+    return Found(addresses, faults)
 
 
 def read_token(path: Path) -> str:
-    """Of a file. Raises ValueError where it is too short to keep anybody out."""
-    token = path.read_text().strip()
+    """Of a file. Raises ValueError where it is none, or too short to keep anybody out."""
+    token = path.read_text(errors="replace").strip()
+    if not re.fullmatch("[!-~]*", token):
+        raise ValueError(f"{path}: a token is one word of letters, digits and signs of ASCII")
     if len(token) < _LEAST_TOKEN:
         raise ValueError(f"{path}: a token of fewer than {_LEAST_TOKEN} characters keeps nobody out")
     return token

@@ -26,95 +26,128 @@ from litebert.data.split import Split
 from litebert.distill import addresses, head, sidecar
 from litebert.distill.addresses import Address
 from litebert.distill.codecs import Codec, TeacherHead, codec_of
-from litebert.distill.message import Asked, unpack
+from litebert.distill.message import Asked, are_whole, unpack
 from litebert.distill.service import HEAD, PULSE, TAUGHT
 from litebert.distill.sidecar import Taught
 
 T = TypeVar("T")
 
 SILENCE = 15 * PULSE  # seconds after which a teacher that says nothing is taken for gone
+_LONGEST = 3600.0  # seconds of a call; it ends threads that were left behind
 _LOOK_EVERY = 1.0  # seconds between two looks at who is there
 _TRY_EVERY = 0.1  # seconds between two looks at whether somebody can be asked
 _SAY_EVERY = 30.0  # seconds between two lines that a student waits
+_MEET_EVERY = 10.0  # seconds after which one that answers something else is asked again what it answers
 _RESTS = (0.25, 8.0)  # seconds that a teacher is left alone after a failure, doubled each time up to the second
 _LEAD = 2  # blocks that a teacher may have to answer more than the one with the fewest
 _HELD = 128  # blocks that were fetched ahead: two windows
+
+Suits = Callable[[Taught], bool]
 
 
 class _Lost(OSError):
     """A teacher cannot be reached."""
 
 
+class _OutOfPatience(ValueError):
+    """Nobody answered in time."""
+
+
 class _Teacher:
-    """One of a fleet. What calls raise is OSError or ValueError."""
+    """One of a fleet. What its calls raise is OSError or ValueError, and what ``watch`` raises, which is called
+    every second while one lasts."""
 
     def __init__(self, address: Address) -> None:
         self.address = address
-        self.taught: Taught | None = None
         self.asked = 0
         self.fault = ""
-        self._rested, self._until = 0.0, 0.0
+        self._taught: Taught | None = None
+        self._met = self._rested = self._until = 0.0
         self._lock = threading.Lock()
         self._client: flight.FlightClient | None = None
 
-    @property
-    def rests(self) -> bool:
-        return time.monotonic() < self._until
+    def can_be_asked(self, suits: Suits) -> bool:
+        """Whether it may answer, as far as is known. One that failed, or was not heard yet, is asked one thing at a
+        time: it may keep whoever asks waiting."""
+        if time.monotonic() < self._until or (self.asked and (self.fault or self._taught is None)):
+            return False
+        return self._taught is None or suits(self._taught) or time.monotonic() - self._met > _MEET_EVERY
+
+    def why_not(self, suits: Suits) -> str:
+        """Why it does not answer."""
+        if self._taught is not None and not suits(self._taught):
+            return f"{self.address.uri}: it answers other samples or masks, or as another teacher, or in another codec"
+        return f"{self.address.uri}: {self.fault or 'at work'}"
 
     def rest(self, fault: Exception) -> None:
         """After a failure."""
-        least, most = _RESTS
-        self._rested = min(most, max(least, 2 * self._rested))
-        self._until, self.fault = time.monotonic() + self._rested, str(fault)
+        self.fault, self._taught = str(fault), None  # another may stand there soon
+        if time.monotonic() >= self._until:
+            least, most = _RESTS
+            self._rested = min(most, max(least, 2 * self._rested))
+            self._until = time.monotonic() + self._rested
         if isinstance(fault, _Lost):  # the next time on another connection: a broken one may look alive for long
             with self._lock:
                 client, self._client = self._client, None
             if client is not None:
                 threading.Thread(target=client.close, daemon=True).start()  # it may wait for what will not come
 
-    def meet(self) -> Taught:
-        """Asks it once what its answers are a function of."""
-        if self.taught is None:
-            fields = self._within(lambda client, options: _whole(client.do_action(TAUGHT, options)))
-            self.taught = Taught.parse(json.loads(fields), self.address.uri)
-        return self.taught
+    def meet(self, suits: Suits, watch: Callable[[], None]) -> Taught:
+        """What its answers are a function of, which it is asked once."""
+        if self._taught is None or not suits(self._taught):
+            fields = self._within(lambda client, options, heard: _whole(client.do_action(TAUGHT, options)), watch)
+            self._taught, self._met = Taught.parse(json.loads(fields), self.address.uri), time.monotonic()
+        return self._taught
 
-    def head(self) -> bytes:
+    def head(self, watch: Callable[[], None]) -> bytes:
         """Its masked-word head."""
 
-        def read(client: flight.FlightClient, options: flight.FlightCallOptions) -> bytes:
-            content: bytes = client.do_get(flight.Ticket(HEAD), options).read_all()["head"][0].as_py()
-            return content
+        def read(client: flight.FlightClient, options: flight.FlightCallOptions, heard: Callable[[], None]) -> bytes:
+            parts = []
+            for chunk in client.do_get(flight.Ticket(HEAD), options):
+                heard()
+                parts += chunk.data["head"].to_pylist()
+            return b"".join(parts)
 
-        return self._within(read)
+        return self._within(read, watch)
 
-    def answers(self, asked: Asked, masked: int) -> dict[str, npt.NDArray]:
+    def answers(self, asked: Asked, masked: int, watch: Callable[[], None]) -> dict[str, npt.NDArray]:
         """To a block of so many masked tokens."""
 
-        def read(client: flight.FlightClient, options: flight.FlightCallOptions) -> dict[str, npt.NDArray]:
+        def read(
+            client: flight.FlightClient, options: flight.FlightCallOptions, heard: Callable[[], None]
+        ) -> dict[str, npt.NDArray]:
+            rows: list[pa.RecordBatch] = []
             for chunk in client.do_get(flight.Ticket(asked.packed()), options):
-                pulse.heard()
-                if chunk.data.num_rows:
-                    return unpack(chunk.data, asked, masked)
-            raise ValueError(f"{asked}: it sent nothing")
+                heard()
+                rows += [chunk.data] * bool(chunk.data.num_rows)
+                if are_whole(rows):
+                    return unpack(rows, asked, masked)
+            raise ValueError(f"{asked}: it did not send all")
 
-        pulse = _Pulse()
-        return self._within(read, pulse)
+        return self._within(read, watch)
 
     def _within(
-        self, call: Callable[[flight.FlightClient, flight.FlightCallOptions], T], pulse: _Pulse | None = None
+        self,
+        call: Callable[[flight.FlightClient, flight.FlightCallOptions, Callable[[], None]], T],
+        watch: Callable[[], None],
     ) -> T:
         """Calls it in a thread of its own, which is left behind if the teacher falls silent."""
-        pulse = pulse or _Pulse()
         future: Future[T] = Future()
+        last = time.monotonic()
+
+        def heard() -> None:
+            nonlocal last
+            last = time.monotonic()
 
         def run() -> None:
             try:
                 headers = [(b"authorization", f"Bearer {self.address.token}".encode())]
-                future.set_result(call(self._connected(), flight.FlightCallOptions(headers=headers)))
+                options = flight.FlightCallOptions(headers=headers, timeout=_LONGEST)
+                future.set_result(call(self._connected(), options, heard))
             except flight.FlightUnavailableError as error:
                 future.set_exception(_Lost(_first_line(error)))
-            except (pa.ArrowException, OSError, ValueError) as error:
+            except Exception as error:
                 future.set_exception(OSError(_first_line(error)))
 
         threading.Thread(target=run, name="teacher", daemon=True).start()
@@ -124,7 +157,8 @@ class _Teacher:
                 self._rested, self.fault = 0.0, ""
                 return said
             except TimeoutError:
-                if pulse.silent > SILENCE:
+                watch()
+                if time.monotonic() - last > SILENCE:
                     raise _Lost(f"silent for {SILENCE:.0f} s") from None
 
     def _connected(self) -> flight.FlightClient:
@@ -134,20 +168,6 @@ class _Teacher:
                 apart = [("grpc.use_local_subchannel_pool", 1)]  # else a new client is given the broken connection
                 self._client = flight.FlightClient(self.address.uri, generic_options=apart, **own)
             return self._client
-
-
-class _Pulse:
-    """When a teacher was heard last."""
-
-    def __init__(self) -> None:
-        self.heard()
-
-    def heard(self) -> None:
-        self._last = time.monotonic()
-
-    @property
-    def silent(self) -> float:
-        return time.monotonic() - self._last
 
 
 class Fleet:
@@ -164,15 +184,19 @@ class Fleet:
         """Args:
         places: folders that teachers announce themselves in, single files of them, or URIs.
         token, roots: of the URIs, as ``Address`` has them.
-        patience: seconds without any answer to what is asked before that is an error.
+        patience: seconds in which nobody answers anything, before that is an error.
         say: told what a person may want to know, now and then.
+
+        Raises ValueError where a place is none of these.
         """
+        addresses.check(places)
         self._places, self._token, self._roots = tuple(places), token, roots
         self._patience, self._say = patience, say
         self._teachers: dict[Address, _Teacher] = {}
+        self._unread: list[str] = []
         self._lock = threading.Lock()
-        self._looked, self._said = -_LOOK_EVERY, time.monotonic()
-        self.closed = threading.Event()
+        self._looked = -_LOOK_EVERY
+        self._answered = self._said = time.monotonic()
 
     def __str__(self) -> str:
         """Where it is."""
@@ -183,24 +207,25 @@ class Fleet:
 
         Raises ValueError where they do not agree, or none is found in time.
         """
-        content = split.content
 
-        def suits(teacher: _Teacher) -> bool:
-            return teacher.meet().content.get(split.name) == content
+        def suits(taught: Taught) -> bool:
+            return taught.content.get(split.name) == split.content
 
-        first = self._patiently(f"{split.location}, {split.name}", suits, _Teacher.meet)
+        what = f"{split.location}, {split.name}"
+        first = self._patiently(what, suits, lambda teacher, watch: teacher.meet(suits, watch))
         for teacher in self._present():
             with contextlib.suppress(OSError):
-                other = teacher.meet()
-                if other.content.get(split.name) == content and other.answered != first.answered:
-                    own = {"teacher": first.teacher[:12], "codec": first.codec, "precision": first.precision}
-                    its = {"teacher": other.teacher[:12], "codec": other.codec, "precision": other.precision}
+                other = teacher.meet(suits, lambda: None)
+                if suits(other) and other.answered != first.answered:
+                    own, its = (
+                        f"teacher {each.teacher[:12]}, {each.precision}, {each.codec}" for each in (first, other)
+                    )
                     raise ValueError(f"{teacher.address.uri} answers as {its}, another as {own}: stop one of them")
         return first
 
     def head(self, taught: Taught) -> bytes:
         """The masked-word head of who answers so. Raises ValueError as ``answers``."""
-        return self._patiently("the head", lambda teacher: teacher.meet().answered == taught.answered, _Teacher.head)
+        return self._patiently("the head", _as(taught.answered), _Teacher.head)
 
     def answers(self, asked: Asked, masked: int) -> dict[str, npt.NDArray]:
         """To a block of so many masked tokens: columns [masked, ...] by name.
@@ -208,79 +233,74 @@ class Fleet:
         Raises ValueError where nobody gave them in time.
         """
         return self._patiently(
-            str(asked),
-            lambda teacher: teacher.meet().answered == asked.of,
-            lambda teacher: teacher.answers(asked, masked),
-            key=asked.packed(),
+            str(asked), _as(asked.of), lambda teacher, watch: teacher.answers(asked, masked, watch), key=asked.packed()
         )
 
-    def close(self) -> None:
-        """Whoever waits is told to stop."""
-        self.closed.set()
-
     def _patiently(
-        self, what: str, suits: Callable[[_Teacher], bool], ask: Callable[[_Teacher], T], key: bytes = b""
+        self, what: str, suits: Suits, ask: Callable[[_Teacher, Callable[[], None]], T], key: bytes = b""
     ) -> T:
         """What one of those who suit says, as soon as one can be asked."""
         begun = time.monotonic()
-        while not self.closed.is_set():
-            if (teacher := self._next(key)) is None:
-                time.sleep(_TRY_EVERY)
-            else:
-                try:
-                    with self._working(teacher):
-                        if suits(teacher):
-                            return ask(teacher)
-                    raise ValueError("it answers other samples or masks, or as another teacher, or in another codec")
-                except (OSError, ValueError) as error:
-                    teacher.rest(error)
-            if (waited := time.monotonic() - begun) > self._patience:
-                raise ValueError(
-                    f"no teacher answered {what} in {waited:.0f} s: {self._faults()}: start one with "
+
+        def watch() -> None:
+            waited = time.monotonic() - max(begun, self._answered)
+            if waited > self._patience:
+                raise _OutOfPatience(
+                    f"no teacher answered {what} in {waited:.0f} s: {self._faults(suits)}: start one with "
                     "launcher/teach.py --serve, or raise distill.patience; the run goes on from its last checkpoint"
                 )
-            self._tell(what, waited)
-        raise ValueError("the fleet was left")
+            self._tell(f"waiting for {what} for {waited:.0f} s: {self._faults(suits)}", waited)
 
-    def _next(self, key: bytes) -> _Teacher | None:
-        """Whom to ask now; None where nobody can be."""
-        able = [teacher for teacher in self._present() if not teacher.rests]
-        fewest = min((teacher.asked for teacher in able), default=0)
-        able = [teacher for teacher in able if teacher.asked <= fewest + _LEAD]
-        ranks = (hashlib.sha256(teacher.address.uri.encode() + key).digest() for teacher in able)
-        return max(zip(ranks, able, strict=True), key=lambda pair: pair[0], default=(b"", None))[1]
+        while True:
+            if (teacher := self._next(suits, key)) is None:
+                watch()
+                time.sleep(_TRY_EVERY)
+                continue
+            try:
+                if suits(teacher.meet(suits, watch)):
+                    said = ask(teacher, watch)
+                    self._answered = time.monotonic()
+                    return said
+            except _OutOfPatience:
+                raise
+            except (OSError, ValueError) as error:
+                teacher.rest(error)
+            finally:
+                with self._lock:
+                    teacher.asked -= 1
+
+    def _next(self, suits: Suits, key: bytes) -> _Teacher | None:
+        """Whom to ask now, who is counted as asked; None where nobody can be."""
+        present = self._present()
+        with self._lock:
+            able = [teacher for teacher in present if teacher.can_be_asked(suits)]
+            fewest = min((teacher.asked for teacher in able), default=0)
+            able = [teacher for teacher in able if teacher.asked <= fewest + _LEAD]
+            ranks = (hashlib.sha256(teacher.address.uri.encode() + key).digest() for teacher in able)
+            first = max(zip(ranks, able, strict=True), key=lambda pair: pair[0], default=(b"", None))[1]
+            if first is not None:
+                first.asked += 1
+            return first
 
     def _present(self) -> list[_Teacher]:
         with self._lock:
             if time.monotonic() - self._looked > _LOOK_EVERY:
                 now = addresses.found(self._places, self._token, self._roots)
-                self._teachers = {each: self._teachers.get(each) or _Teacher(each) for each in now}
-                self._looked = time.monotonic()
+                self._teachers = {each: self._teachers.get(each) or _Teacher(each) for each in now.addresses}
+                self._unread, self._looked = now.faults, time.monotonic()
             return list(self._teachers.values())
 
-    @contextlib.contextmanager
-    def _working(self, teacher: _Teacher) -> Iterator[None]:
-        with self._lock:
-            teacher.asked += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                teacher.asked -= 1
-
-    def _tell(self, what: str, waited: float) -> None:
+    def _tell(self, line: str, waited: float) -> None:
         with self._lock:
             if waited < _SAY_EVERY or time.monotonic() - self._said < _SAY_EVERY:
                 return
             self._said = time.monotonic()
-        self._say(f"waiting for {what} for {waited:.0f} s: {self._faults()}")
+        self._say(line)
 
-    def _faults(self) -> str:
+    def _faults(self, suits: Suits) -> str:
         """Why nobody answers."""
-        present = self._present()
-        if not present:
-            return f"no teacher at {self}"
-        return "; ".join(f"{teacher.address.uri}: {teacher.fault or 'at work'}" for teacher in present)
+        told = [teacher.why_not(suits) for teacher in self._present()] or [f"no teacher at {self}"]
+        return "; ".join([*told, *self._unread])
 
 
 class FleetFolder:
@@ -348,7 +368,14 @@ class _Rows:
         try:
             future.set_result(self._fleet.answers(asked, self._split.masked(block, copy)))
         except Exception as error:
+            with self._lock:  # whoever wants it later asks anew
+                self._ahead.pop(asked, None)
             future.set_exception(error)
+
+
+def _as(answered: str) -> Suits:
+    """Whether they answer so."""
+    return lambda taught: taught.answered == answered
 
 
 def _whole(results: Iterator[flight.Result]) -> bytes:

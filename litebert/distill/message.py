@@ -1,7 +1,8 @@
 """A block's answers as an Arrow record batch: what a teacher sends, and what a recording keeps of it.
 
-A row for each column: its name, dtype, shape, bytes, and the CRC-32 of the bytes. Which block they are of stands in the
-schema, so that no answer is taken for another block's.
+A row for each megabyte of each column: its name, dtype, shape, bytes, the CRC-32 of the bytes, and how many rows
+follow. A row is sent by itself, so that whoever waits hears of it. Which block they are of stands in the schema, so
+that no answer is taken for another block's.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import dataclasses
 import json
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,9 @@ _FIELDS = {
     "shape": pa.list_(pa.int64()),
     "bytes": pa.large_binary(),
     "crc32": pa.uint32(),
+    "follow": pa.int64(),
 }
+_MOST = 1 << 20  # bytes of a row
 
 
 @dataclasses.dataclass(frozen=True, order=True)
@@ -71,38 +74,46 @@ def schema(asked: Asked) -> pa.Schema:
 
 def pack(asked: Asked, columns: Mapping[str, npt.NDArray]) -> pa.RecordBatch:
     """The answers, each [masked, ...], by name."""
-    rows = [(name, np.ascontiguousarray(values)) for name, values in columns.items()]
-    content = [values.tobytes() for _, values in rows]
-    arrays = [
-        [name for name, _ in rows],
-        [values.dtype.str for _, values in rows],
-        [list(values.shape) for _, values in rows],
-        content,
-        [zlib.crc32(each) for each in content],
-    ]
+    rows = []
+    for name, values in columns.items():
+        content = memoryview(np.ascontiguousarray(values).tobytes())
+        parts = [content[begin : begin + _MOST] for begin in range(0, max(1, len(content)), _MOST)]
+        rows += [(name, values.dtype.str, list(values.shape), part, zlib.crc32(part)) for part in parts]
+    arrays = [*zip(*rows, strict=True), range(len(rows) - 1, -1, -1)]
     typed = [pa.array(values, kind) for values, kind in zip(arrays, _FIELDS.values(), strict=True)]
     return pa.RecordBatch.from_arrays(typed, schema=schema(asked))
 
 
-def unpack(batch: pa.RecordBatch, asked: Asked, masked: int) -> dict[str, npt.NDArray]:
-    """The answers to what was asked, views of the batch.
+def are_whole(rows: Sequence[pa.RecordBatch]) -> bool:
+    """Whether no more rows follow."""
+    return bool(rows) and rows[-1].num_rows > 0 and rows[-1].column("follow")[-1].as_py() == 0
+
+
+def unpack(rows: Sequence[pa.RecordBatch], asked: Asked, masked: int) -> dict[str, npt.NDArray]:
+    """The answers to what was asked, from their rows in order.
 
     Raises ValueError where they are to something else, of another number of masked tokens, or not as they were sent.
     """
-    if not batch.schema.remove_metadata().equals(schema(asked).remove_metadata()):
-        raise ValueError(f"{asked}: no answer, but columns {', '.join(batch.schema.names)}")
-    if (of := (batch.schema.metadata or {}).get(_OF)) != asked.packed():
-        raise ValueError(f"{asked}: the answer is to {of!r}")
+    for batch in rows:
+        if not batch.schema.remove_metadata().equals(schema(asked).remove_metadata()):
+            raise ValueError(f"{asked}: no answer, but columns {', '.join(batch.schema.names)}")
+        if (of := (batch.schema.metadata or {}).get(_OF)) != asked.packed():
+            raise ValueError(f"{asked}: the answer is to {of!r}")
+    described: dict[str, tuple[str, list[int]]] = {}
+    parts: dict[str, list[pa.Buffer]] = {}
+    for batch in rows:
+        for row in range(batch.num_rows):
+            name, dtype, shape, content, crc32, _ = (batch.column(place)[row] for place in range(batch.num_columns))
+            if zlib.crc32(content.as_buffer()) != crc32.as_py():
+                raise ValueError(f"{asked}: column {name} is not as it was sent")
+            described[name.as_py()] = dtype.as_py(), shape.as_py()
+            parts.setdefault(name.as_py(), []).append(content.as_buffer())
     columns = {}
-    for row in range(batch.num_rows):
-        name, dtype, shape, content, crc32 = (batch.column(place)[row] for place in range(batch.num_columns))
-        buffer = content.as_buffer()
-        if zlib.crc32(buffer) != crc32.as_py():
-            raise ValueError(f"{asked}: column {name} is not as it was sent")
-        kind, size = np.dtype(dtype.as_py()), shape.as_py()
+    for name, (dtype, size) in described.items():
+        kind = np.dtype(dtype)
         if kind.hasobject or not size or size[0] != masked:
             raise ValueError(f"{asked}: column {name} is {kind} {size}, not of {masked} masked tokens")
-        columns[name.as_py()] = np.frombuffer(buffer, kind).reshape(size)
+        columns[name] = np.frombuffer(b"".join(parts[name]), kind).reshape(size)
     return columns
 
 
@@ -121,4 +132,4 @@ def read(path: Path, asked: Asked, masked: int) -> dict[str, npt.NDArray]:
     own, rest = content[: _CHECKSUM.size], content[_CHECKSUM.size :]
     if own != _CHECKSUM.pack(zlib.crc32(rest)):  # Arrow trusts what it reads
         raise ValueError(f"{path} is damaged")
-    return unpack(pa.ipc.open_file(rest).get_batch(0), asked, masked)
+    return unpack([pa.ipc.open_file(rest).get_batch(0)], asked, masked)

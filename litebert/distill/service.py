@@ -29,7 +29,9 @@ HEAD, TAUGHT, STATE = b"head", "taught", "state"
 WAITING = 256  # blocks that may be asked for at once; more are told to try another teacher
 PULSE = 1.0  # seconds between two empty batches, which say that an answer is being worked on
 _LOOK_EVERY = 0.5  # seconds between two looks at whether it is to leave
+_PARTING = 5.0  # seconds that who is being answered may take to read when it leaves
 _HELD = 64  # answered blocks that are kept
+_MOST = 1 << 20  # bytes of the head that are sent together
 _HEAD_SCHEMA = pa.schema([("head", pa.large_binary())])
 
 Answer = Callable[[Asked], Mapping[str, npt.NDArray]]
@@ -101,15 +103,23 @@ class Service(flight.FlightServerBase):
 
         Then it leaves: who still waits is told so.
         """
-        while not until():
-            with contextlib.suppress(queue.Empty):
-                self._think(self._queue.get(timeout=_LOOK_EVERY))
+        try:
+            while not until():
+                with contextlib.suppress(queue.Empty):
+                    self._think(self._queue.get(timeout=_LOOK_EVERY))
+        finally:
+            self._leave()
+
+    def _leave(self) -> None:
         with self._lock:
             self._leaves = True
             waiting = [future for future in self._futures.values() if not future.done()]
         for future in waiting:
             future.set_exception(flight.FlightUnavailableError("the teacher leaves"))
-        self.shutdown()
+        # It waits for whoever reads, and somebody who has stopped reading would keep it for ever.
+        parting = threading.Thread(target=self.shutdown, daemon=True)
+        parting.start()
+        parting.join(_PARTING)
 
     def _think(self, asked: Asked) -> None:
         begun, future = time.monotonic(), self._futures[asked]
@@ -128,7 +138,7 @@ class Service(flight.FlightServerBase):
     def do_get(self, context: flight.ServerCallContext, ticket: flight.Ticket) -> flight.FlightDataStream:
         """The answers to a block, or the teacher's head."""
         if ticket.ticket == HEAD:
-            return flight.RecordBatchStream(pa.table([[self._lesson.head]], schema=_HEAD_SCHEMA))
+            return flight.GeneratorStream(_HEAD_SCHEMA, self._head())
         try:
             asked = Asked.parse(ticket.ticket)
             self._lesson.check(asked)
@@ -146,6 +156,12 @@ class Service(flight.FlightServerBase):
 
     def list_actions(self, context: flight.ServerCallContext) -> list[tuple[str, str]]:
         return [(TAUGHT, "what the answers are a function of"), (STATE, "what was done so far")]
+
+    def _head(self) -> Iterator[pa.RecordBatch]:
+        content = self._lesson.head or b""
+        for begin in range(0, len(content), _MOST):
+            part = pa.array([content[begin : begin + _MOST]], pa.large_binary())
+            yield pa.record_batch([part], schema=_HEAD_SCHEMA)
 
     def _future(self, asked: Asked) -> Future[pa.RecordBatch]:
         with self._lock:
@@ -177,7 +193,8 @@ class Service(flight.FlightServerBase):
                 raise flight.FlightServerError(" ".join(str(error).split())) from error
         with self._lock:
             self._tally.sent += 1
-        yield batch
+        for row in range(batch.num_rows):
+            yield batch.slice(row, 1)
 
 
 class _Guard(flight.ServerMiddlewareFactory):

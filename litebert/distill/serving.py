@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import ipaddress
 import secrets
+import ssl
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -44,6 +45,7 @@ class ServeConfig:
     tls_key: Path | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "host", self.host.strip("[]"))
         problems = []
         if (self.tls_cert is None) != (self.tls_key is None):
             problems.append("TLS needs both --tls-cert and --tls-key")
@@ -78,11 +80,17 @@ def serve(lesson: Lesson, config: ServeConfig, record: Path | None, leave: Calla
     token = read_token(config.token_file) if config.token_file else secrets.token_urlsafe(32)
     certificate = None
     if config.tls_cert and config.tls_key:
+        try:
+            ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(config.tls_cert, config.tls_key)
+        except ssl.SSLError as error:
+            raise ValueError(
+                f"{config.tls_cert} and {config.tls_key} are no certificate and its key: {error}"
+            ) from error
         certificate = config.tls_cert.read_bytes(), config.tls_key.read_bytes()
     scheme = "grpc+tls" if certificate else "grpc"
     answer = Recording(lesson, record).answers if record else lesson.answers
-    service = Service(lesson, answer, f"{scheme}://{config.host}:{config.port}", token, certificate)
-    uri = f"{scheme}://{config.advertise or config.host}:{service.port}"
+    service = Service(lesson, answer, f"{scheme}://{_bracketed(config.host)}:{config.port}", token, certificate)
+    uri = f"{scheme}://{_bracketed(config.advertise or config.host)}:{service.port}"
     print(f"{uri}: serves {lesson.taught.codec.kind}, {lesson.bytes_per_position} bytes a masked token", flush=True)
     if not (config.is_local or certificate):
         print(f"{uri}: the token and the answers pass in the clear: --tls-cert and --tls-key hide them", flush=True)
@@ -119,6 +127,11 @@ class Recording:
     @functools.cached_property
     def _folder(self) -> SoftFolder:
         return SoftFolder(self._output)
+
+
+def _bracketed(host: str) -> str:
+    """As a URI has it."""
+    return f"[{host}]" if ":" in host else host
 
 
 def _speaking(service: Service, uri: str, leave: Callable[[], bool]) -> Callable[[], bool]:

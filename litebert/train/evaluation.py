@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import torch
 
@@ -24,16 +25,26 @@ class Evaluation:
     are added in one order. So the same weights give the same figures at any world size. All samples stay in memory.
     """
 
-    def __init__(self, heldout: Corpus, data: DataConfig, samples: int, tokenizer: TextTokenizer, world: World) -> None:
+    def __init__(
+        self,
+        heldout: Corpus,
+        data: DataConfig,
+        samples: int,
+        tokenizer: TextTokenizer,
+        world: World,
+        waiting: Callable[[float], object] = lambda seconds: None,
+    ) -> None:
         """Args:
         heldout: the held-out split of the run's data.
         data: the recipe's.
         samples: how many to take, in an order of their own; 0 for all.
         tokenizer: that the data's ids are of.
+        waiting: as ``Loader`` has it.
         """
         count = min(samples or heldout.samples, heldout.samples)
         whole = dataclasses.replace(data, global_batch=count, mixture={}, corrupt="stop")
-        self._batches = Loader(heldout, whole, 0, 1, 0, 1).step(0).micro_batches
+        (step,) = Loader(heldout, whole, 0, 1, 0, 1, waiting=waiting)
+        self._batches = step.micro_batches
         self._world, self._tokenizer = world, tokenizer
         self._questions = questions(tokenizer)
 

@@ -202,7 +202,7 @@ def _attempt(ready: _Ready, world: World, stop: StopRequest, traced: int) -> int
     if heldout := ready.heldout:
         with heldout.splits[0].tokenizer() as tokenizer:
             evaluation = Evaluation(
-                heldout, recipe.data, recipe.train.evaluate_samples, load_tokenizer(tokenizer), world
+                heldout, recipe.data, recipe.train.evaluate_samples, load_tokenizer(tokenizer), world, stop.starve
             )
     return Training(engine, folder, stop, rates, _unigram_loss(corpus), checkpoint, evaluation, traced).run(loader)
 

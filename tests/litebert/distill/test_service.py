@@ -58,6 +58,7 @@ class Served:
 
     service: Service
     address: Address
+    leave: Callable[[], None]
 
     @property
     def tally(self) -> Tally:
@@ -70,20 +71,20 @@ def serving(lesson: Lesson, answer: Callable[[Asked], Columns] | None = None, po
     leaves = threading.Event()
     thread = threading.Thread(target=made.run, args=(leaves.is_set,))
     thread.start()
-    try:
-        yield Served(made, Address(f"grpc://127.0.0.1:{made.port}", TOKEN))
-    finally:
+
+    def leave() -> None:
         leaves.set()
         thread.join()
+
+    try:
+        yield Served(made, Address(f"grpc://127.0.0.1:{made.port}", TOKEN), leave)
+    finally:
+        leave()
 
 
 @contextlib.contextmanager
 def students(*addresses: Address, **more: object) -> Iterator[Fleet]:
-    made = Fleet([each.uri for each in addresses], TOKEN, **{"patience": 20.0, **more})  # type: ignore[arg-type]
-    try:
-        yield made
-    finally:
-        made.close()
+    yield Fleet([each.uri for each in addresses], TOKEN, **{"patience": 20.0, **more})  # type: ignore[arg-type]
 
 
 def equal(one: Columns, other: Columns) -> bool:
@@ -243,7 +244,7 @@ def test_a_teacher_may_come_late_and_leave(two_copies: Path, lesson: Lesson, tmp
         with serving(lesson, port=port) as served, announced(tmp_path, served.address):
             told += [each.result() for each in waiting[3:]]
     assert all(equal(one, lesson.answers(each)) for one, each in zip(told, asked, strict=True))
-    assert found([str(tmp_path)], "", "") == []
+    assert found([str(tmp_path)], "", "").addresses == []
 
 
 def test_one_that_falls_silent_is_left(
@@ -256,7 +257,7 @@ def test_one_that_falls_silent_is_left(
     process = subprocess.Popen([sys.executable, script, *of, "--serve", str(tmp_path)])
     first = process.pid
     try:
-        while not (addresses := found([str(tmp_path)], "", "")):
+        while not (addresses := found([str(tmp_path)], "", "").addresses):
             time.sleep(0.05)
         asked = [Asked(lesson.taught.answered, "train", block, 0) for block in range(8)]
         student = Fleet([str(tmp_path)], patience=60)
@@ -265,7 +266,7 @@ def test_one_that_falls_silent_is_left(
         with ThreadPoolExecutor(4) as pool:
             waiting = [pool.submit(student.answers, each, lesson.masked(each)) for each in asked[1:4]]
             time.sleep(4.0)
-            assert not any(each.done() for each in waiting) and "silent for 3 s" in student._faults()
+            assert not any(each.done() for each in waiting) and "silent for 3 s" in student._faults(lambda taught: True)
             with serving(lesson) as other, announced(tmp_path / "other", other.address):
                 both = Fleet([str(tmp_path), str(tmp_path / "other")], patience=60)
                 begun = time.monotonic()
@@ -372,17 +373,96 @@ def test_what_nobody_asked_for_is_taught_afterwards(
     assert {path.name: path.read_bytes() for path in soft.iterdir()} == content
 
 
+def test_teachers_of_several_folders_do_not_stand_in_each_others_way(
+    two_copies: Path, shards: Path, teacher_folder: Path, lesson: Lesson
+) -> None:
+    other = lesson_of(shards, teacher_folder, "head")
+    with serving(lesson) as one, serving(other) as two, students(one.address, two.address) as fleet:
+        begun = time.monotonic()
+        for number in range(12):
+            for its in (lesson, other):
+                asked = Asked(its.taught.answered, "train", number % 8, 0)
+                fleet.answers(asked, its.masked(asked))
+        assert time.monotonic() - begun < 6.0 and one.tally.blocks == two.tally.blocks == 8
+
+
+def test_what_was_asked_for_ahead_in_vain_is_asked_for_again(two_copies: Path, lesson: Lesson, tmp_path: Path) -> None:
+    split, fleet = Split(two_copies, "train"), Fleet([str(tmp_path)], patience=1.0)
+    with serving(lesson) as served:
+        with announced(tmp_path, served.address):
+            beside = FleetFolder(fleet, split).beside(split)
+        time.sleep(1.2)
+        beside.check(0, 0)  # nobody is there, and it gives up
+        with announced(tmp_path, served.address):
+            time.sleep(1.2)
+            asked = Asked(lesson.taught.answered, "train", 0, 0)
+            assert equal(beside.columns(0, 0).soft, lesson.answers(asked))
+
+
+def test_another_teacher_at_the_same_place_is_noticed(
+    two_copies: Path, lesson: Lesson, opinionated: Callable[[int], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fleet, "_MEET_EVERY", 1.0)
+    asked = Asked(lesson.taught.answered, "train", 0, 0)
+    with serving(lesson_of(two_copies, opinionated(2), "head")) as served, ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(Fleet([served.address.uri], TOKEN, patience=20).answers, asked, lesson.masked(asked))
+        time.sleep(1.0)
+        port = served.service.port
+        served.leave()
+        with serving(lesson, port=port):
+            assert equal(waiting.result(), lesson.answers(asked))
+
+
+def test_one_that_thinks_for_too_long_ends_the_patience(
+    two_copies: Path, lesson: Lesson, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fleet, "_SAY_EVERY", 0.5)
+    done, said = threading.Event(), list[str]()
+
+    def stuck(asked: Asked) -> Columns:
+        done.wait(20)
+        return lesson.answers(asked)
+
+    asked = Asked(lesson.taught.answered, "train", 0, 0)
+    with serving(lesson, stuck) as served, students(served.address, patience=2.0, say=said.append) as student:
+        with pytest.raises(ValueError, match="at work: start one with"):
+            student.answers(asked, lesson.masked(asked))
+        done.set()
+    assert said and said[0].endswith(f"{served.address.uri}: at work")
+
+
+def test_other_files_in_the_folder_are_passed_over_and_named(lesson: Lesson, tmp_path: Path) -> None:
+    (tmp_path / "bad.json").mkdir()
+    (tmp_path / "rubbish.json").write_text("[]")
+    asked = Asked(lesson.taught.answered, "train", 0, 0)
+    with serving(lesson) as served, announced(tmp_path, served.address):
+        student = Fleet([str(tmp_path)], patience=1.0)
+        assert equal(student.answers(asked, lesson.masked(asked)), lesson.answers(asked))
+    time.sleep(1.2)
+    with pytest.raises(ValueError, match=r"bad\.json.*rubbish\.json is not a teacher's address"):
+        student.answers(asked, lesson.masked(asked))
+
+
+def test_hosts_and_addresses(tmp_path: Path) -> None:
+    assert ServeConfig(tmp_path, host="[::1]").is_local and ServeConfig(tmp_path, host="localhost").is_local
+    assert not ServeConfig(tmp_path, host="10.1.2.3").is_local and not ServeConfig(tmp_path, host="here").is_local
+    elsewhere = tmp_path / f"{socket.gethostname()}-1-4194303.json"  # of a host whose name begins as ours
+    elsewhere.write_text("{}")
+    with announced(tmp_path, Address("grpc://here:2", "y")):
+        assert elsewhere.exists()
+
+
 def test_messages_say_what_they_are_of() -> None:
     asked, columns = Asked("a", "train", 3, 0), {"rows": np.arange(12, dtype=np.float16).reshape(4, 3)}
-    assert equal(unpack(pack(asked, columns), asked, 4), columns)
+    assert equal(unpack([pack(asked, columns)], asked, 4), columns)
     for other, masked, said in (
         (dataclasses.replace(asked, block=4), 4, "the answer is to"),
         (asked, 5, r"column rows is float16 \[4, 3\], not of 5 masked tokens"),
     ):
         with pytest.raises(ValueError, match=said):
-            unpack(pack(asked, columns), other, masked)
+            unpack([pack(asked, columns)], other, masked)
     with pytest.raises(ValueError, match="no answer, but columns x"):
-        unpack(pa.RecordBatch.from_pydict({"x": [1]}), asked, 4)
+        unpack([pa.RecordBatch.from_pydict({"x": [1]})], asked, 4)
 
 
 @pytest.mark.parametrize("place", range(9))
@@ -417,7 +497,7 @@ def test_over_tls(two_copies: Path, lesson: Lesson, tmp_path: Path) -> None:
     try:
         asked = Asked(lesson.taught.answered, "train", 1, 0)
         assert equal(Fleet([str(place)]).answers(asked, lesson.masked(asked)), lesson.answers(asked))
-        (address,) = found([str(place)], "", "")
+        (address,) = found([str(place)], "", "").addresses
         assert address.uri.startswith("grpc+tls://") and "BEGIN CERTIFICATE" in address.roots
         (announcement,) = place.iterdir()
         assert announcement.stat().st_mode & 0o077 == 0
@@ -435,17 +515,23 @@ def test_over_tls(two_copies: Path, lesson: Lesson, tmp_path: Path) -> None:
 def test_the_dead_are_cleared_away(tmp_path: Path) -> None:
     dead = subprocess.Popen(["true"])
     dead.wait()
-    (tmp_path / f"{socket.gethostname()}-{dead.pid}.json").write_text("{}")
+    with announced(tmp_path, Address("grpc://dead:1", "z")):
+        (own,) = tmp_path.iterdir()
+    (tmp_path / own.name.replace(str(os.getpid()), str(dead.pid))).write_text("{}")
     (tmp_path / "elsewhere-1.json").write_text(json.dumps({"uri": "grpc://elsewhere:1", "token": "x"}))
     with announced(tmp_path, Address("grpc://here:2", "y")):
-        assert {each.uri for each in found([str(tmp_path)], "", "")} == {"grpc://elsewhere:1", "grpc://here:2"}
+        assert {each.uri for each in found([str(tmp_path)], "", "").addresses} == {
+            "grpc://elsewhere:1",
+            "grpc://here:2",
+        }
     assert [path.name for path in tmp_path.iterdir()] == ["elsewhere-1.json"]
 
 
 def test_wrong_requests_are_one_line(two_copies: Path, teacher_folder: Path, tmp_path: Path, capsys) -> None:
     given = ["--teacher", str(teacher_folder), "--data", str(two_copies)]
-    short, cert = tmp_path / "token", tmp_path / "cert"
+    short, two, cert = tmp_path / "token", tmp_path / "tokens", tmp_path / "cert"
     short.write_text("short")
+    two.write_text("a token of more\nthan one line\n")
     cert.write_text("none")
     serves = ["--serve", str(tmp_path / "fleet")]
     with socket.socket() as taken:
@@ -459,6 +545,9 @@ def test_wrong_requests_are_one_line(two_copies: Path, teacher_folder: Path, tmp
             ([*serves, "--port", "70000"], "--port 70000 is none"),
             ([*serves, "--token-file", str(short)], "a token of fewer than 16 characters keeps nobody out"),
             ([*serves, "--token-file", str(tmp_path / "no")], "No such file"),
+            ([*serves, "--token-file", str(two)], "a token is one word"),
+            ([*serves, "--tls-cert", str(cert), "--tls-key", str(cert)], "are no certificate and its key"),
+            (["--output", str(tmp_path / "soft"), "--record", str(tmp_path)], "--record is for --serve"),
             ([*serves, "--record", str(tmp_path)], "holds something that is no soft targets"),
             ([*serves, "--port", str(taken.getsockname()[1])], "cannot listen at"),
             ([*serves, "--host", "192.0.2.1"], "cannot listen at"),
@@ -467,6 +556,5 @@ def test_wrong_requests_are_one_line(two_copies: Path, teacher_folder: Path, tmp
             line = capsys.readouterr().err
             assert line.startswith("teach: ") and said in line and line.count("\n") == 1, line
     assert not (tmp_path / "fleet").exists()
-    for place, said in (("http://x:1", "teachers are at grpc://HOST:PORT"), (str(cert), "is not a teacher's address")):
-        with pytest.raises(ValueError, match=said):
-            found([place], "", "")
+    with pytest.raises(ValueError, match="teachers are at grpc://HOST:PORT"):
+        Fleet(["http://x:1"])
