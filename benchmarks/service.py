@@ -35,6 +35,7 @@ from typing import Any
 
 import pyarrow.flight as flight
 import torch
+from data import first, texts_of, written
 from machine import processor
 from train_step import SHARED
 
@@ -51,6 +52,7 @@ from litebert.model.heads import PretrainingModel
 from litebert.model.huggingface import save_huggingface
 
 ROOT = Path(__file__).parents[1]
+MEGABYTES = 2.0
 BATCH, BLOCK, LENGTH = 16, 8, 128
 WINDOW = WINDOW_BLOCKS * BLOCK // BATCH  # steps
 TEACHER_LAYERS, STUDENT_LAYERS = 12, 6
@@ -63,11 +65,12 @@ def shape(width: int, layers: int) -> dict[str, int]:
 
 
 def prepare(data: list[Path], vocab: Path, width: int, folder: Path) -> None:
-    """Shards and a teacher."""
+    """Shards of some of the text, and a teacher."""
+    text = written(first(texts_of(data), MEGABYTES), folder / "text.jsonl")
     tokenizer = WordPiece(vocab.read_bytes(), str(vocab))
     save_tokenizer(tokenizer, folder / "tokenizer")
     config = BuildConfig(pairs=PairConfig(seq_length=LENGTH), shards=ShardConfig(samples_per_block=BLOCK))
-    build(data, folder / "tokenizer", folder / "shards", config)
+    build([text], folder / "tokenizer", folder / "shards", config)
     torch.manual_seed(0)
     size = ModelConfig(vocab_size=len(tokenizer.pieces), sharing="none", **shape(width, TEACHER_LAYERS))
     save_huggingface(PretrainingModel(size), folder / "teacher", pad_id=0, cls_id=2, sep_id=3)
