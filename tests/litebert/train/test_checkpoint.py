@@ -179,9 +179,10 @@ def test_one_rank_that_cannot_write_stops_all_and_keeps_the_old(
     blocked = tmp_path / "checkpoints" / "step-00000006.tmp" / "part-0001.safetensors"
     begin = checkpoint._begin
 
-    def begin_and_block(*arguments: Any) -> None:
-        begin(*arguments)
-        blocked.mkdir(parents=True, exist_ok=True)  # where rank 1 wants to put its file
+    def begin_and_block(aside: Path, durable: Any, leads: bool) -> None:
+        begin(aside, durable, leads)
+        if leads:
+            blocked.mkdir()  # where rank 1 wants to put its file
 
     monkeypatch.setattr(checkpoint, "_begin", begin_and_block)
     said = Together(2).publish(tmp_path, 6, shares)
