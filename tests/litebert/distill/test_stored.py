@@ -302,7 +302,7 @@ def test_what_does_not_belong_together_is_refused(
         task(two_copies, *soft, str(taught["head"]), *WORDS)
     with pytest.raises(ValueError, match="no finished soft targets"):
         task(two_copies, "--soft", str(tmp_path), *WORDS)
-    with pytest.raises(ValueError, match=r"--teacher missing: say what is learnt from \(or --soft\)"):
+    with pytest.raises(ValueError, match=r"--teacher missing: say what is learnt from \(or --soft, or --fleet\)"):
         task(two_copies)
     copied = tmp_path / "soft"
     shutil.copytree(taught["head"], copied)
