@@ -89,7 +89,7 @@ def teacher(folder: Path) -> Iterator[Address]:
     given = ["--teacher", "teacher", "--data", "shards", "--codec.kind", "hidden", "--serve", "fleet"]
     process = subprocess.Popen(pinned(0, "teach.py", *given), cwd=folder, stdout=subprocess.DEVNULL)
     try:
-        while not (addresses := found([str(folder / "fleet")], "", "")):
+        while not (addresses := found([str(folder / "fleet")], "", "").addresses):
             assert process.poll() is None, "the teacher ended"
             time.sleep(0.1)
         yield addresses[0]
