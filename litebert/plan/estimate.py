@@ -17,7 +17,7 @@ from litebert.train.ds_config import read_ds_config, stage_of
 
 FILLED = 0.9  # share of a device's memory that may be planned with
 AS_FAST = 1.02  # a step this much longer than the fastest is as good
-MICRO_TOKENS = tuple(2**power for power in range(10, 18))
+MICRO_TOKENS = tuple(2**power for power in range(11, 18))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +102,8 @@ def settings(job: Job, cluster: Cluster) -> list[Estimate]:
     stages = [stage for stage in range(4) if stage or job.precision == "fp32"]
     files = [read_ds_config(Path(f"ds_configs/zero{stage}.json"), job.precision) for stage in stages]
     own = job.work.tokens / cluster.ranks + job.longest
-    sizes = [size for size in MICRO_TOKENS if size >= 2 * job.longest and size < 2 * own]  # more would change nothing
+    possible = [size for size in MICRO_TOKENS if size >= 2 * job.longest]
+    sizes = [size for size in possible if size < 2 * own] or possible[:1]  # more would change nothing
     return [estimate(job, cluster, file, size) for file, size in itertools.product(files, sizes)]
 
 
