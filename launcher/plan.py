@@ -2,15 +2,19 @@
 
 Memory, step time, hours, disk, network and failures, with the arithmetic, and the setting that would be the best. With
 --data, sizes are counted in the shards, else samples are taken to be as long as they may be. --device here measures
-some real steps on this machine first. Of a recipe that distils, the student is planned, with its teachers beside it:
---teacher bert-base. Any key of the recipe can be overridden as --section.key value.
+some real steps on this machine first, by --gpus processes at a time as far as there are devices. Of a recipe that
+distils, the student is planned, with its teachers beside it: --teacher bert-base. Any key of the recipe can be
+overridden as --section.key value.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
+
+import torch
 
 from data_tools.shards.cache import Cache
 from litebert.data.corpus import Corpus
@@ -25,9 +29,20 @@ from litebert.plan.page import page
 from litebert.plan.work import Work, work_of
 from litebert.recipe import parse_command
 from litebert.train.ds_config import read_ds_config
+from litebert.train.place import Place
 from litebert.train.world import join_world
 
 HERE = "here"
+
+
+def _together(processes: int) -> None:
+    """Becomes the same command in as many processes as there are devices for, if that is several."""
+    cores = len(os.sched_getaffinity(0))
+    count = min(processes, torch.cuda.device_count() or cores)
+    if count > 1 and Place.here().size == 1:
+        launch = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count))
+        threads = {"OMP_NUM_THREADS": str(cores // count)} if not torch.cuda.is_available() else {}
+        os.execve(sys.executable, [sys.executable, *launch, *sys.argv], threads | os.environ)
 
 
 def plan(options: argparse.Namespace, overrides: list[str]) -> str:
@@ -36,7 +51,6 @@ def plan(options: argparse.Namespace, overrides: list[str]) -> str:
     if options.teacher:
         own += ["--teacher", options.teacher]
     recipe = parse_command([*own, *overrides], "", distils=bool(options.teacher)).recipe
-    world = join_world()
     ds_config = read_ds_config(Path(recipe.train.ds_config), recipe.train.precision)
     batch, steps = recipe.data.global_batch, recipe.train.steps
     corpus = None
@@ -55,7 +69,8 @@ def plan(options: argparse.Namespace, overrides: list[str]) -> str:
     elif corpus is None:
         raise ValueError("--device here measures real steps: give it --data SHARDS")
     else:
-        device = calibrated(recipe, corpus, ds_config, world, options.nodes * options.gpus)
+        _together(options.gpus)
+        device = calibrated(recipe, corpus, ds_config, join_world(), options.nodes * options.gpus)
     cluster = Cluster(options.nodes, options.gpus, device)
     model = recipe.model_config(corpus.vocab_size if corpus else recipe.model.vocab_size)
     job = Job(model, recipe.train.precision, work, longest)
@@ -89,7 +104,9 @@ def main() -> int:
             raise ValueError("--nodes, --gpus and --length are 1 or more")
         if not options.node_mtbf_days > 0:
             raise ValueError("--node-mtbf-days is above 0")
-        print(plan(options, overrides))
+        told = plan(options, overrides)
+        if Place.here().rank == 0:
+            print(told)
     except (ValueError, OSError) as error:
         print(f"plan: {error}", file=sys.stderr)
         return 2

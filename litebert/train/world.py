@@ -63,8 +63,9 @@ class Channel:
         sizes = torch.zeros(self.size, dtype=torch.int64)
         sizes[self.rank] = len(content)
         dist.all_reduce(sizes, group=self.group)
-        padded = torch.zeros(int(sizes.max()), dtype=torch.uint8)
-        padded[: len(content)] = torch.frombuffer(bytearray(content), dtype=torch.uint8)
+        padded = torch.zeros(max(1, int(sizes.max())), dtype=torch.uint8)
+        if content:
+            padded[: len(content)] = torch.frombuffer(bytearray(content), dtype=torch.uint8)
         parts = [torch.zeros_like(padded) for _ in range(self.size)]
         dist.all_gather(parts, padded, group=self.group)
         return [bytes(part[:size].tolist()).decode() for part, size in zip(parts, sizes.tolist(), strict=True)]

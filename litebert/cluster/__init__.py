@@ -1,0 +1,1 @@
+"""What a cluster is like before a run is sent there."""
