@@ -14,6 +14,7 @@ from litebert.report.runs import Run
 
 T = TypeVar("T")
 Interval = tuple[float, float]
+Quartiles = tuple[float, float, float]
 CHECKPOINTS = "checkpoints"
 
 
@@ -56,19 +57,22 @@ class TaskScores:
 
 
 @dataclasses.dataclass(frozen=True)
-class Latency:
-    """How fast a run's model answers, and how large its file is.
+class Speed:
+    """How fast a run's encoder is in a form that it is exported in, and what it takes. Quartiles are by length.
 
     Attributes:
-        form: what was measured: which format and precision, at what lengths.
-        milliseconds: of a call.
-        megabytes: of the file; None where it is not said.
-        where: device, threads and versions, in words.
+        form: of the encoder, and its threads.
+        megabytes: of its file; memory: at most, of a process that has run it; None where it is not said.
+        milliseconds: of a call with one sample.
+        samples_per_s: of calls with many.
+        where: processor and versions, in words.
     """
 
     form: str
-    milliseconds: float
     megabytes: float | None
+    memory: float | None
+    milliseconds: Mapping[int, Quartiles]
+    samples_per_s: Mapping[int, Quartiles]
     where: str
 
 
@@ -80,13 +84,13 @@ class Measured:
         heldout: on held-out documents, after so many steps.
         step: of ``heldout``.
         tasks: on tasks.
-        latencies: of its exports.
+        speeds: of its exports.
     """
 
     heldout: Heldout | None = None
     step: int = 0
     tasks: list[TaskScores] = dataclasses.field(default_factory=list)
-    latencies: list[Latency] = dataclasses.field(default_factory=list)
+    speeds: list[Speed] = dataclasses.field(default_factory=list)
 
 
 def measured(files: Sequence[Path], runs: Sequence[Run]) -> dict[str, Measured]:
@@ -113,6 +117,13 @@ def measured(files: Sequence[Path], runs: Sequence[Run]) -> dict[str, Measured]:
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
     return found
+
+
+def comparable(runs: Sequence[Run], measured: Mapping[str, Measured]) -> bool:
+    """Whether all held-out figures are of the same words under the same tokenizer."""
+    tokenizers = {run.fingerprints["tokenizer"] for run in runs if measured[run.name].heldout}
+    asked = {(its.masked_tokens, its.unigram_loss_masked) for each in measured.values() if (its := each.heldout)}
+    return len(tokenizers) < 2 and len(asked) < 2
 
 
 def _heldout(content: Mapping[str, Any], runs: Sequence[Run], found: Mapping[str, Measured]) -> None:
@@ -161,9 +172,34 @@ def _task(task: Mapping[str, Any], settings: str) -> TaskScores:
     )
 
 
+def _speeds(content: Mapping[str, Any], runs: Sequence[Run], found: Mapping[str, Measured]) -> None:
+    """Of benchmarks/inference.py. What is of other models beside the runs, as a peer may be, is passed over."""
+    libraries = ", ".join(f"{name} {content[name]}" for name in LIBRARIES if name in content)
+    owners = [(model, run) for model in content["models"].values() if (run := _named(model["path"], runs))]
+    if not owners:
+        others = ", ".join(str(model["path"]) for model in content["models"].values())
+        raise ValueError(f"is of {others}, none of which is one of the runs: give them, or leave the file out")
+    for model, run in owners:
+        if found[run.name].speeds:
+            raise ValueError(f"{run.name} has speeds from another file already: give one")
+        for form, milliseconds in model["latency_ms"].items():
+            kind = form.rpartition(", ")[0]  # without its threads
+            speed = Speed(
+                form=form,
+                megabytes=_optional(_number, model["megabytes"].get(kind)),
+                memory=_optional(_number, model["peak_megabytes"].get(kind)),
+                milliseconds=_by_length(milliseconds),
+                samples_per_s=_by_length(model["samples_per_s"].get(form, {})),
+                where=f"{content['processor']}, {libraries}",
+            )
+            found[run.name].speeds.append(speed)
+
+
+LIBRARIES = ("torch", "transformers", "onnxruntime")
 KINDS: dict[str, tuple[set[str], Callable[[Mapping[str, Any], Sequence[Run], Mapping[str, Measured]], None]]] = {
     "held-out figures": ({"run", "step", "mlm_loss"}, _heldout),
     "scores on tasks": ({"model", "fingerprint", "tasks"}, _tasks),
+    "speeds": ({"models", "processor"}, _speeds),
 }
 
 
@@ -195,6 +231,11 @@ def _value(kind: str, found: Any) -> Any:
     """A number or an interval, by the type of the field that it is for, which may leave it out."""
     read = _interval if "tuple" in kind else _number
     return _optional(read, found) if "None" in kind else read(found)
+
+
+def _by_length(found: Mapping[str, Any]) -> dict[int, Quartiles]:
+    quartiles = {int(length): tuple(map(_number, each)) for length, each in found.items()}
+    return {length: (low, median, high) for length, (low, median, high) in sorted(quartiles.items())}
 
 
 def _interval(found: Any) -> Interval:

@@ -62,13 +62,11 @@ class Report:
         if panels:
             sizes = {run.name: float(run.parameters) / 1e6 for run in self.runs}
             found["size"] = plots.against(self.runs, panels, sizes, "million parameters")
-        timed = {
-            run.name: min(its.milliseconds for its in own)
-            for run in self.runs
-            if (own := self.measured[run.name].latencies)
-        }
-        if of_timed := [panel for panel in panels if len(panel.values.keys() & timed.keys()) > 1]:
-            found["latency"] = plots.against(self.runs, of_timed, timed, "milliseconds a call")
+        if timed := plots.timed(self.runs, self.measured):
+            form, milliseconds = timed
+            among = [panel for panel in panels if len(panel.values.keys() & milliseconds.keys()) > 1]
+            if among:
+                found["latency"] = plots.against(self.runs, among, milliseconds, f"ms a call ({form})")
         if any(run.lines for run in self.runs):
             found["curves"] = plots.curves(self.runs)
         return found
@@ -83,34 +81,33 @@ class Report:
         environment = Environment(
             loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
         )
-        runs, texts = self.runs, list(self.texts.values())
-        manifests = [
-            (split.location, manifest)
-            for text in texts
-            for split, manifest in zip(text.corpus.splits, text.manifests, strict=True)
-        ]
+        runs, texts = self.runs, self.texts.values()
+        folders = [pair for text in texts for pair in zip(text.corpus.splits, text.manifests, strict=True)]
         return environment.get_template(TEMPLATE).render(
             generator=OURS,
             title=", ".join(run.name for run in runs),
             made=f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC",
             version=version("litebert"),
             lead=remarks.lead(runs, self.measured),
-            notes=remarks.notes(runs, self.measured, self.texts, self.missing),
+            notes=remarks.notes(runs, self.measured),
             headline=tables.headline(runs, self.measured),
             tasks=tables.tasks(runs, self.measured),
-            settings=sorted({its.settings for each in self.measured.values() for its in each.tasks}),
-            latencies=tables.latencies(runs, self.measured),
+            settings=remarks.of_tasks(self.measured),
+            speeds=tables.speeds(runs, self.measured),
+            processors=sorted({its.where for each in self.measured.values() for its in each.speeds}),
             cost=tables.cost(runs, self.texts),
-            texts=tables.texts_in_figures(texts),
-            contents=[(place, tables.rejected(its), tables.sources(its)) for place, its in manifests],
+            cost_notes=remarks.of_cost(runs, self.texts),
+            data=[
+                (split.location, *(of(manifest) for of in (tables.splits, tables.rejected, tables.sources)))
+                for split, manifest in folders
+            ],
+            data_notes=self.missing,
             models=tables.models(runs),
             differing=tables.differing(runs),
             recipes=[(run.name, run.recipe.to_yaml()) for run in runs],
             identities=tables.identities(runs),
             sources=[*(str(run.path.absolute()) for run in runs), *(str(path.absolute()) for path in self.files)],
-            pictures={
-                name: f"data:image/png;base64,{base64.b64encode(png).decode()}" for name, png in pictures.items()
-            },
+            pictures={name: _inline(png) for name, png in pictures.items()},
         )
 
 
@@ -126,6 +123,12 @@ def check(output: Path) -> None:
                 raise ValueError(f"{output} exists and is no report; give another --output")
     elif others := _pictures(output):
         raise ValueError(f"{others[0]} exists and is of no report; give another --output")
+
+
+def _inline(png: bytes) -> dict[str, str | int]:
+    """A picture in the page, and how wide it is meant to be, in pixels of CSS; its width stands in bytes 16 to 20."""
+    width = int.from_bytes(png[16:20]) * plots.CSS_DPI // plots.DPI
+    return {"address": f"data:image/png;base64,{base64.b64encode(png).decode()}", "width": width}
 
 
 def _picture(output: Path, name: str) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from litebert.report.corpora import Text
-from litebert.report.figures import Measured
+from litebert.report.figures import Measured, comparable
 from litebert.report.runs import Run
 
 
@@ -18,7 +18,7 @@ def lead(runs: Sequence[Run], measured: Mapping[str, Measured]) -> str:
         return f"{_count(len(runs), 'run')} on different text: losses of one are no measure for another."
     name, best = min(losses.items(), key=lambda item: item[1].mlm_loss)
     gain = best.unigram_loss_masked - best.mlm_loss
-    words = f"{name} has the lowest held-out loss of {len(losses)} runs" if len(losses) > 1 else f"{name} was measured"
+    words = f"{name} has the lowest held-out loss of {len(losses)} runs" if len(losses) > 1 else f"{name}, held out"
     said = (
         f"{words}: {best.mlm_loss:.3f} nats a masked word with {best.parameters / 1e6:,.2f} million parameters, "
         f"{abs(gain):.3f} {'below' if gain > 0 else 'above'} guessing by frequency."
@@ -34,29 +34,20 @@ def _floors(runs: Sequence[Run], measured: Mapping[str, Measured]) -> str:
     return f"Of {_count(len(scores), 'score')} on tasks, {len(above)} clearly above random weights of the same shape."
 
 
-def comparable(runs: Sequence[Run], measured: Mapping[str, Measured]) -> bool:
-    """Whether all held-out figures are of the same words under the same tokenizer."""
-    tokenizers = {run.fingerprints["tokenizer"] for run in runs if measured[run.name].heldout}
-    asked = {(its.masked_tokens, its.unigram_loss_masked) for each in measured.values() if (its := each.heldout)}
-    return len(tokenizers) < 2 and len(asked) < 2
-
-
-def notes(
-    runs: Sequence[Run], measured: Mapping[str, Measured], texts: Mapping[str, Text], missing: Sequence[str]
-) -> list[str]:
-    """What has to be known of the figures, and what is not on the page."""
-    found = [*_of_heldout(runs, measured)]
+def notes(runs: Sequence[Run], measured: Mapping[str, Measured]) -> list[str]:
+    """What has to be known of the figures, and which there are none of."""
+    found = _of_heldout(runs, measured)
     if any(each.tasks for each in measured.values()):
         found.append(
             "Scores are in per cent on test sets, means over seeds with 95 % intervals (Student's t). The floor is "
             "what random weights of the same shape reach on the same budget; what is above it, pretraining brought."
         )
-    elif runs:
+    else:
         found.append(
             "No scores on tasks were given: launcher/evaluate.py RUN --task TASK... --floor --output FILE.json"
         )
-    if not any(each.latencies for each in measured.values()):
-        found.append("No latencies or file sizes were given.")
+    if not any(each.speeds for each in measured.values()):
+        found.append("No latencies or file sizes were given: benchmarks/inference.py RUN... --output FILE.json")
     for run in runs:
         if not run.done:
             found.append(f"{run.name} is not at its end: step {run.step:,} of {run.recipe.train.steps:,}.")
@@ -65,13 +56,25 @@ def notes(
                 f"{run.name}: {run.bad_steps:,} steps were not finite and changed nothing, roll-backs left out "
                 f"{run.left_out:,}."
             )
+    return found
+
+
+def of_tasks(measured: Mapping[str, Measured]) -> list[str]:
+    """How scores on tasks were made."""
+    settings = sorted({its.settings for each in measured.values() for its in each.tasks})
+    return [f"Fine-tuned with {each}; the learning rate is the one that was best on dev." for each in settings]
+
+
+def of_cost(runs: Sequence[Run], texts: Mapping[str, Text]) -> list[str]:
+    """How the figures of what runs took come about."""
+    found = ["tokens/s is the median of what was logged. Processes are those that wrote the newest checkpoint."]
     if texts:
         found.append("Tokens seen are the steps times the mean of a batch.")
     if any(run.sessions for run in runs):
-        found.append("Hours go from the first sign of each session to its last, repeated and waiting time included.")
+        found.append("Hours go from the first sign of each session to its last, with what was waited for or repeated.")
     if without := [run.name for run in runs if not run.devices]:
-        found.append(f"Not written down by the run: what {_and(without)} began on.")
-    return [*found, *missing]
+        found.append(f"Not written down: what {_and(without)} began on.")
+    return found
 
 
 def _of_heldout(runs: Sequence[Run], measured: Mapping[str, Measured]) -> list[str]:
@@ -86,8 +89,8 @@ def _of_heldout(runs: Sequence[Run], measured: Mapping[str, Measured]) -> list[s
         )
     if any(its.kl is not None for its in given.values()):
         found.append(
-            "KL and same word (how often both think the same word likeliest) are beside the teacher that "
-            "launcher/evaluate.py --teacher was given."
+            "KL and same word (how often both think the same word likeliest): beside the teacher that "
+            "launcher/evaluate.py was given."
         )
     if not comparable(runs, measured):
         found.append("The held-out words or tokenizers are not the same for all runs: their losses do not compare.")

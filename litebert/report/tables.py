@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ from litebert.evaluate.heldout import Heldout
 from litebert.recipe import flat
 from litebert.report.corpora import Text
 from litebert.report.description import architecture, objective, training
-from litebert.report.figures import Interval, Measured, Score
+from litebert.report.figures import Interval, Measured, Quartiles, Score
 from litebert.report.runs import Run
 
 SOURCES = 12  # of a text that have a row each
@@ -98,20 +99,23 @@ def tasks(runs: Sequence[Run], measured: Mapping[str, Measured]) -> Table:
     return Table.of(heads, rows)
 
 
-def latencies(runs: Sequence[Run], measured: Mapping[str, Measured]) -> Table:
-    """A row for each way in which a run's model was timed."""
+def speeds(runs: Sequence[Run], measured: Mapping[str, Measured]) -> Table:
+    """A row for each form of a run's encoder: medians, of latencies with their quartiles."""
+    found = [(run.name, its) for run in runs for its in measured[run.name].speeds]
+    lengths = sorted({length for _, its in found for length in (*its.milliseconds, *its.samples_per_s)})
+    heads = ["run", "form", "file, MB", "memory, MB"]
+    heads += [f"{what}, {length} tokens" for what in ("ms", "samples/s") for length in lengths]
     rows = [
         [
-            run.name,
+            name,
             its.form,
-            f"{its.milliseconds:.3g}",
-            "" if its.megabytes is None else f"{its.megabytes:.1f}",
-            its.where,
+            *("" if size is None else f"{size:,.1f}" for size in (its.megabytes, its.memory)),
+            *(_quartiles(its.milliseconds.get(length)) for length in lengths),
+            *(_three(its.samples_per_s[length][1]) if length in its.samples_per_s else "" for length in lengths),
         ]
-        for run in runs
-        for its in measured[run.name].latencies
+        for name, its in found
     ]
-    return Table.of(["run", "form", "ms a call", "file, MB", "measured on"], rows)
+    return Table.of(heads, rows)
 
 
 def cost(runs: Sequence[Run], texts: Mapping[str, Text]) -> Table:
@@ -149,19 +153,16 @@ def cost(runs: Sequence[Run], texts: Mapping[str, Text]) -> Table:
     return Table.of(heads, rows)
 
 
-def texts_in_figures(texts: Sequence[Text]) -> Table:
-    """A row for each folder of shards and split."""
-    heads = ["shards", "split", "documents", "characters", "samples", "tokens", "longest", "sources"]
+def splits(manifest: Manifest) -> Table:
+    """A row for each split of a folder of shards."""
+    heads = ["split", "documents", "characters", "samples", "tokens", "sources", "shards", "MB"]
     rows = [
         [
-            split.location,
             name,
             *(f"{count:,}" for count in (entry.documents, entry.characters, entry.samples, entry.tokens)),
-            f"{manifest.config['pairs']['seq_length']} tokens",
-            f"{len(entry.sources):,}",
+            *(f"{count:,}" for count in (len(entry.sources), len(entry.shards))),
+            f"{sum(shard.bytes for shard in entry.shards) / 1e6:,.1f}",
         ]
-        for text in texts
-        for split, manifest in zip(text.corpus.splits, text.manifests, strict=True)
         for name, entry in manifest.splits.items()
     ]
     return Table.of(heads, rows)
@@ -174,7 +175,7 @@ def rejected(manifest: Manifest) -> Table:
     counts = {"kept": kept} | {f"rejected: {reason}": count for reason, count in reasons}
     read = max(1, manifest.documents_read)
     rows = [["read", f"{manifest.documents_read:,}", ""]]
-    rows += [[name, f"{count:,}", f"{count / read:.1%}"] for name, count in counts.items()]
+    rows += [[name, f"{count:,}", _part(count / read)] for name, count in counts.items()]
     return Table(["documents", "", ""], rows)
 
 
@@ -186,7 +187,7 @@ def sources(manifest: Manifest) -> Table:
     if rest := ranked[SOURCES:]:
         shown.append((f"{len(rest)} others", sum(entry["characters"] for _, entry in rest)))
     total = max(1, split.characters)
-    rows = [[name or "(none)", f"{count:,}", f"{count / total:.1%}"] for name, count in shown]
+    rows = [[name or "(none)", f"{count:,}", _part(count / total)] for name, count in shown]
     return Table(["source", "characters", "share"], rows)
 
 
@@ -223,6 +224,23 @@ def _share(value: float | None, interval: Interval | None) -> str:
     if value is None:
         return ""
     return f"{value:.1%}" + (f" ({100 * interval[0]:.1f}–{100 * interval[1]:.1f})" if interval else "")
+
+
+def _part(share: float) -> str:
+    """Of a whole."""
+    return "< 0.1%" if 0 < share < 0.0005 else f"{share:.1%}"
+
+
+def _quartiles(found: Quartiles | None) -> str:
+    if found is None:
+        return ""
+    low, median, high = found
+    return f"{_three(median)} ({_three(low)}–{_three(high)})"
+
+
+def _three(value: float) -> str:
+    """At least three digits that count."""
+    return f"{value:,.{max(0, 2 - math.floor(math.log10(value)))}f}" if value > 0 else "0"
 
 
 def _score(score: Score | None) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -102,6 +102,27 @@ def task_figures(run: Run, task: str = "weather", **changes: Any) -> dict[str, A
     }
     settings = {"epochs": 3, "batch": 32, "learning_rates": [1e-4]}
     return {"model": str(run.path), "fingerprint": "f", "settings": settings, "tasks": [facts | changes]}
+
+
+def speed_figures(runs: Sequence[Run]) -> dict[str, Any]:
+    """As benchmarks/inference.py writes them, a peer among them."""
+    chance = random.Random(3)
+
+    def by_length() -> dict[str, list[float]]:
+        return {length: sorted(chance.uniform(0.3, 900) for _ in range(3)) for length in ("32", "128")}
+
+    forms = ("litebert", "onnx int8")
+    models = {
+        run.name: {
+            "path": str(run.path),
+            "megabytes": {form: chance.uniform(1, 9) for form in forms},
+            "peak_megabytes": {form: chance.uniform(100, 900) for form in forms},
+            "latency_ms": {f"{form}, 1 thread": by_length() for form in forms},
+            "samples_per_s": {f"{form}, 1 thread": by_length() for form in forms},
+        }
+        for run in runs
+    }
+    return {"models": models | {"peer": {"path": "/peer"}}, "processor": "a made-up processor", "torch": "2"}
 
 
 def saved(path: Path, content: Any) -> Path:

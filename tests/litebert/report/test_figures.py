@@ -44,7 +44,7 @@ def test_an_export_is_known_by_its_weights(runs: list[Run], tmp_path: Path) -> N
         own = task_figures(runs[0]) | {"model": str(tmp_path / "export"), "fingerprint": candidate.fingerprint}
     assert [len(its.tasks) for its in measured([saved(tmp_path / "own.json", own)], runs).values()] == [0, 1]
     foreign = saved(tmp_path / "foreign.json", own | {"fingerprint": "another"})
-    with pytest.raises(ValueError, match="foreign.json: is of .*export, which is none of the runs nor an export"):
+    with pytest.raises(ValueError, match=r"foreign\.json: is of .*export, which is none of the runs nor an export"):
         measured([foreign], runs)
 
 
