@@ -1,8 +1,9 @@
 """What a run will take, before anything runs: python launcher/plan.py RECIPE [--data SHARDS] --device H100 --gpus 8
 
-Memory, step time, hours, disk and network, with the arithmetic, and the setting that would be the best. With --data,
-sizes are counted in the shards, else samples are taken to be as long as they may be. --device here measures some real
-steps on this machine first. Any key of the recipe can be overridden as --section.key value.
+Memory, step time, hours, disk, network and failures, with the arithmetic, and the setting that would be the best. With
+--data, sizes are counted in the shards, else samples are taken to be as long as they may be. --device here measures
+some real steps on this machine first. Of a recipe that distils, the student is planned, with its teachers beside it:
+--teacher bert-base. Any key of the recipe can be overridden as --section.key value.
 """
 
 from __future__ import annotations
@@ -14,9 +15,12 @@ from pathlib import Path
 from data_tools.shards.cache import Cache
 from litebert.data.corpus import Corpus
 from litebert.data.mixture import Mixture
+from litebert.model.presets import PRESETS
 from litebert.plan.calibration import calibrated
 from litebert.plan.devices import DEVICES
-from litebert.plan.estimate import Cluster, Job, best, estimate, settings
+from litebert.plan.estimate import Job, best, estimate, settings
+from litebert.plan.failures import DAY, NODE_MTBF
+from litebert.plan.network import Cluster
 from litebert.plan.page import page
 from litebert.plan.work import Work, work_of
 from litebert.recipe import parse_command
@@ -29,7 +33,9 @@ HERE = "here"
 def plan(options: argparse.Namespace, overrides: list[str]) -> str:
     """The page of figures."""
     own = ["--config", str(options.recipe), "--run", "none", "--data", *(options.data or ["none"])]
-    recipe = parse_command([*own, *overrides], "").recipe
+    if options.teacher:
+        own += ["--teacher", options.teacher]
+    recipe = parse_command([*own, *overrides], "", distils=bool(options.teacher)).recipe
     world = join_world()
     ds_config = read_ds_config(Path(recipe.train.ds_config), recipe.train.precision)
     batch, steps = recipe.data.global_batch, recipe.train.steps
@@ -55,7 +61,9 @@ def plan(options: argparse.Namespace, overrides: list[str]) -> str:
     job = Job(model, recipe.train.precision, work, longest)
     all_settings = settings(job, cluster)
     here = estimate(job, cluster, ds_config, recipe.data.micro_tokens)
-    return page(recipe, job, cluster, corpus, here, all_settings, best(all_settings, device.memory))
+    teacher = PRESETS[options.teacher] if options.teacher else None
+    chosen = best(all_settings, device.memory)
+    return page(recipe, job, cluster, corpus, here, all_settings, chosen, teacher, options.node_mtbf_days * DAY)
 
 
 def main() -> int:
@@ -71,10 +79,16 @@ def main() -> int:
     parser.add_argument(
         "--length", type=int, nargs="+", default=[128], help="without --data: tokens of a sample, for each folder"
     )
+    parser.add_argument("--teacher", choices=PRESETS, help="shape of a teacher whose answers the model learns from")
+    parser.add_argument(
+        "--node-mtbf-days", type=float, default=NODE_MTBF / DAY, help="days between two failures of a node (Llama 3's)"
+    )
     options, overrides = parser.parse_known_args()
     try:
         if min(options.nodes, options.gpus, *options.length) < 1:
             raise ValueError("--nodes, --gpus and --length are 1 or more")
+        if not options.node_mtbf_days > 0:
+            raise ValueError("--node-mtbf-days is above 0")
         print(plan(options, overrides))
     except (ValueError, OSError) as error:
         print(f"plan: {error}", file=sys.stderr)

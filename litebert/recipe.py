@@ -371,7 +371,7 @@ def _refuse_unknown(keys: Iterable[str], source: str, sections: Mapping[str, typ
     problems = []
     keys = list(keys)
     if strange := {key.split(".")[0] for key in keys} & OF_DISTILLATION.keys() - sections.keys():
-        problems.append(f"section {', '.join(sorted(strange))} is for launcher/distill.py, which has a teacher")
+        problems.append(f"section {', '.join(sorted(strange))} is for launcher/distill.py, which has a --teacher")
         keys = [key for key in keys if key.split(".")[0] not in strange]
     for key in keys:
         if key == "model.vocab_size":

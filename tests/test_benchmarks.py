@@ -207,3 +207,16 @@ def test_the_loader_benchmark_runs_on_few_samples(tmp_path):
     figures = json.loads(done.stdout.splitlines()[-1])
     assert figures["samples_per_s_per_core"] > figures["webdataset"]["median"] > 0
     assert figures["seconds_to_first_batch"] > 0 and figures["verified_samples_per_s"] > 0
+
+
+def test_the_scaling_benchmark_plans_what_fits_and_leaves_out_what_does_not(tmp_path):
+    command = [sys.executable, "benchmarks/scaling.py", "launcher/recipes/albert_tiny.yaml", "--length", "64"]
+    command += ["--data.global_batch", "64", "--output", str(tmp_path / "scaling.png")]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    rows = [line.split("|")[1:-1] for line in done.stdout.splitlines() if line.startswith("| ")][1:]
+    assert [int(row[0]) for row in rows] == [8, 16, 32, 64], "a device has a sample at least"
+    hours = [float(row[8]) for row in rows]
+    assert hours == sorted(hours), "more devices take more device-hours"
+    assert (tmp_path / "scaling.png").read_bytes().startswith(b"\x89PNG")

@@ -69,13 +69,15 @@ class _Teacher:
     def can_be_asked(self, suits: Suits) -> bool:
         """Whether it may answer, as far as is known. One that failed, or was not heard yet, is asked one thing at a
         time: it may keep whoever asks waiting."""
-        if time.monotonic() < self._until or (self.asked and (self.fault or self._taught is None)):
+        taught = self._taught  # read once: another thread's rest() may forget it meanwhile
+        if time.monotonic() < self._until or (self.asked and (self.fault or taught is None)):
             return False
-        return self._taught is None or suits(self._taught) or time.monotonic() - self._met > _MEET_EVERY
+        return taught is None or suits(taught) or time.monotonic() - self._met > _MEET_EVERY
 
     def why_not(self, suits: Suits) -> str:
         """Why it does not answer."""
-        if self._taught is not None and not suits(self._taught):
+        taught = self._taught
+        if taught is not None and not suits(taught):
             return f"{self.address.uri}: it answers other samples or masks, or as another teacher, or in another codec"
         return f"{self.address.uri}: {self.fault or 'at work'}"
 
@@ -94,10 +96,12 @@ class _Teacher:
 
     def meet(self, suits: Suits, watch: Callable[[], None]) -> Taught:
         """What its answers are a function of, which it is asked once."""
-        if self._taught is None or not suits(self._taught):
+        taught = self._taught
+        if taught is None or not suits(taught):
             fields = self._within(lambda client, options, heard: _whole(client.do_action(TAUGHT, options)), watch)
-            self._taught, self._met = Taught.parse(json.loads(fields), self.address.uri), time.monotonic()
-        return self._taught
+            taught = Taught.parse(json.loads(fields), self.address.uri)
+            self._taught, self._met = taught, time.monotonic()
+        return taught
 
     def head(self, watch: Callable[[], None]) -> bytes:
         """Its masked-word head."""

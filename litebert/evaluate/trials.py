@@ -123,13 +123,13 @@ class Experiment:
                 raise ValueError(f"{path}: no trial ({error!r}): remove it") from None
         start = "floor" if self.random else self.candidate.location.name
         label = f"{self.task.name}, {start}{', shuffled' * self.shuffled}, learning rate {rate:g}, seed {seed}"
-        trial = self._lesson.run(rate, seed, self.random, label)
+        trial = self._prepared.run(rate, seed, self.random, label)
         self.kept.mkdir(parents=True, exist_ok=True)
         write(path, json.dumps({"identity": identity, "trial": dataclasses.asdict(trial)}, indent=1))
         return trial
 
     @cached_property
-    def _lesson(self) -> PreparedTask:
+    def _prepared(self) -> PreparedTask:
         return PreparedTask.prepared(self.candidate, self.task, self.config, self.shuffled)
 
     @cached_property

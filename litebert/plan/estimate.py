@@ -10,28 +10,14 @@ from typing import Any
 
 from litebert.model.encoder import ModelConfig
 from litebert.plan import network, time
-from litebert.plan.devices import Device
 from litebert.plan.memory import Amount, of_rank
+from litebert.plan.network import Cluster
 from litebert.plan.work import Work, parameters
 from litebert.train.ds_config import read_ds_config, stage_of
 
 FILLED = 0.9  # share of a device's memory that may be planned with
 AS_FAST = 1.02  # a step this much longer than the fastest is as good
-MICRO_TOKENS = tuple(2**power for power in range(11, 18))
-
-
-@dataclasses.dataclass(frozen=True)
-class Cluster:
-    """What a run is to have: nodes, devices of each, and their kind."""
-
-    nodes: int
-    per_node: int
-    device: Device
-
-    @property
-    def ranks(self) -> int:
-        """How many devices."""
-        return self.nodes * self.per_node
+MICRO_TOKENS = tuple(2**power for power in range(10, 18))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +46,7 @@ class Estimate:
         micro_steps: micro-batches of a rank in a step.
         memory: bytes of a rank, by what they hold.
         network: bytes that a rank sends in a step.
-        time: seconds of a step.
+        time: seconds of a step, one thing after the other: nothing is taken to be hidden behind anything else.
     """
 
     stage: int
@@ -105,9 +91,9 @@ def estimate(job: Job, cluster: Cluster, ds_config: dict[str, Any], micro_tokens
         job.precision,
         device,
         state_share=count / (ranks if stage else 1),
-        sent=total(sent),
-        several_nodes=cluster.nodes > 1,
     )
+    sendings = network.collectives(count, job.model.num_layers, ds_config, micro)
+    times |= network.seconds(total(sent), sendings, cluster)
     return Estimate(stage, micro_tokens, micro, memory, sent, times)
 
 

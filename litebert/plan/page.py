@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from litebert.data.corpus import Corpus
-from litebert.plan import disk
-from litebert.plan.estimate import FILLED, Cluster, Estimate, Job, total
+from litebert.model.encoder import ModelConfig
+from litebert.plan import disk, streams
+from litebert.plan.estimate import FILLED, Estimate, Job, total
+from litebert.plan.failures import NODE_MTBF, Failures
 from litebert.plan.memory import Amount
+from litebert.plan.network import Cluster
+from litebert.plan.time import backward
 from litebert.plan.work import operations, parameters
 from litebert.recipe import Recipe
 
@@ -20,10 +24,14 @@ def page(
     own: Estimate,
     settings: Iterable[Estimate],
     chosen: Estimate | None,
+    teacher: ModelConfig | None,
+    node_mtbf: float = NODE_MTBF,
 ) -> str:
     """All figures of a recipe on a cluster, section by section.
 
     Args:
+        teacher: that the model would learn from, or None.
+        node_mtbf: seconds between two failures of a node.
         own: the recipe's setting.
         settings: the ones that were compared.
         chosen: the best of them, or None where none fits.
@@ -40,7 +48,7 @@ def page(
     masked = float(corpus.samples) * work.masked / work.samples if corpus else work.masked * steps
     tokens = float(corpus.tokens) if corpus else work.tokens * steps
     kept |= {"shards, at one epoch": disk.shards(tokens)}
-    targets = disk.soft_targets(job.model, masked)
+    targets = disk.soft_targets(teacher or job.model, masked)
     lines = [
         f"step      {work.samples:,.0f} samples = {work.tokens:,.0f} tokens, {work.masked:,.0f} of them masked,"
         f" {'counted in the shards' if corpus else 'all samples full'}",
@@ -55,14 +63,21 @@ def page(
         ),
         *_table("sent by each rank in a step", own.network, 1e9, "GB"),
         *_table(f"time of a step, {own.micro_steps} micro-batches", own.time, 1e-3, "ms"),
+        *_hidden(own),
         f"speed     {work.tokens:,.0f} tokens / {own.seconds:,.3f} s = {rate:,.0f} tokens/s,"
         f" {used:.0%} of {cluster.device.rate(job.precision) / 1e12:,.3f} TFLOP/s",
         f"run       {steps:,} steps x {own.seconds:,.3f} s = {hours:,.2f} hours{ended}"
         f" x {cluster.ranks} devices = {hours * cluster.ranks:,.2f} device-hours",
         *_table("disk", kept, 1e9, "GB"),
         *_table(
-            "disk for soft targets of this model as a teacher, each codec by itself", targets, 1e9, "GB", summed=False
+            f"disk for soft targets of {'the' if teacher else 'this model as a'} teacher, each codec by itself",
+            targets,
+            1e9,
+            "GB",
+            summed=False,
         ),
+        *_streams(job, cluster, own, teacher),
+        *_failures(Failures.of_run(cluster.nodes, sum(counts.values()) * disk.KEPT, node_mtbf), own, recipe),
         "settings  ZeRO  micro_tokens  memory GB  sent GB  step ms",
     ]
     for each in settings:
@@ -79,6 +94,42 @@ def page(
         f" {chosen.seconds / own.seconds:.2f} x the recipe's step"
     )
     return "\n".join(lines)
+
+
+def _hidden(own: Estimate) -> list[str]:
+    """Whether the sending could go on behind computing."""
+    if not own.network:
+        return []
+    sending = sum(own.time[name].value for name in ("communication", "its latency"))
+    behind = backward(own.time, own.micro_steps)
+    told = "all of it could hide" if behind >= sending else f"{behind / sending:.0%} of it could hide"
+    return [
+        f"hidden    {sending * 1e3:,.3f} ms of sending beside {behind * 1e3:,.3f} ms of the last backward pass: {told}"
+        " with overlap_comm; above, nothing does"
+    ]
+
+
+def _streams(job: Job, cluster: Cluster, own: Estimate, teacher: ModelConfig | None) -> list[str]:
+    seconds = own.seconds
+    lines = _table("read from storage", {"by all loaders": streams.read(job.work.tokens, seconds)}, 1e6, "MB/s")
+    if teacher:
+        answered = streams.answers(teacher, job.work.masked, seconds)
+        lines += _table("sent by teachers to all students, each codec by itself", answered, 1e6, "MB/s", summed=False)
+        needed = streams.teachers(teacher, job.work, own.micro_steps, job.precision, cluster, seconds)
+        lines.append(f"teachers  {needed.value:,.0f} devices keep {cluster.ranks} students at work = {needed.how}")
+    return lines
+
+
+def _failures(failures: Failures, own: Estimate, recipe: Recipe) -> list[str]:
+    steps = max(1, round(failures.interval / own.seconds))
+    every = recipe.train.checkpoint_every
+    return [
+        f"failures  one in {failures.mtbf / 3600:,.1f} hours; a checkpoint stalls {failures.stall * 1e3:,.1f} ms, is"
+        f" written in {failures.written:,.2f} s, a restart takes {failures.restart:,.0f} s",
+        f"          best is a checkpoint in {failures.interval:,.0f} s, {steps:,} steps, which loses"
+        f" {failures.lost(failures.interval):.2%} of the time; the recipe's {every:,} steps lose"
+        f" {failures.lost(every * own.seconds):.2%}",
+    ]
 
 
 def _table(

@@ -25,21 +25,16 @@ def of_step(
     precision: str,
     device: Device,
     state_share: float,
-    sent: float,
-    several_nodes: bool,
 ) -> dict[str, Amount]:
-    """Seconds of a step, one after the other: nothing is taken to be hidden behind anything else.
+    """Seconds of a step of a device that waits for no other.
 
     Args:
         work: of one rank in the step.
         micro: micro-batches that it is cut into.
         state_share: parameters whose optimizer state the rank holds.
-        sent: bytes that the rank sends.
-        several_nodes: whether they go by the network between nodes.
     """
     count, rate = sum(operations(config, work).values()), device.rate(precision)
     kept = sum(amount.value for amount in activations(config, work, precision, device.on_cpu).values())
-    speed = device.network if several_nodes else device.link
     traffic = device.bandwidth * device.traffic_share
     products = Amount(
         count / (rate * device.matrix_share),
@@ -56,6 +51,9 @@ def of_step(
     times["update"] = Amount(
         UPDATE_BYTES * state_share / traffic, f"{state_share:,.0f} x {UPDATE_BYTES} B / {traffic / 1e9:,.0f} GB/s"
     )
-    if sent:
-        times["communication"] = Amount(sent / speed, f"{sent / 1e9:,.3f} GB / {speed / 1e9:,.0f} GB/s")
     return times
+
+
+def backward(times: dict[str, Amount], micro: int) -> float:
+    """Seconds of the last micro-batch's backward pass, two thirds of its products and of what is between them."""
+    return sum(2 / 3 * times[name].value / micro for name in ("matrix products", "elementwise") if name in times)

@@ -30,7 +30,8 @@ from tests.distributed.test_distillation import STUDENT, TEACHER
 from tests.distributed.torture import command
 
 KINDS = ("teacher", "student", "teacher", "rank", "teachers")
-STEPS_A_KILL = 10  # more than go by between two
+STEPS_A_KILL = 8
+STEPS_AFTER = 24  # after the last: a student whose teachers were killed runs on with what it has
 ROUND_LIMIT = 120.0
 RANKS = 2
 
@@ -110,7 +111,7 @@ class School:
             with forked(RANKS, self.arguments(run, steps, *self.served), self._log) as job:
                 ended = False
                 while kinds and not ended:
-                    self._moment(run, job)
+                    self._moment(run, job, (kills - len(kinds)) * STEPS_A_KILL)
                     ended = self._kill(kinds[-1], job)
                     self.kinds[kinds.pop()] += 1
                     self._staff(2)
@@ -132,14 +133,15 @@ class School:
         while len(self._teachers) < count:
             self._teachers.append(serving(given, self._log))
 
-    def _moment(self, run: str, job: Job) -> None:
-        """Waits for a random one: some steps on, or a little after a start."""
-        begun, more = self._step(run), self._chance.randint(0, 8)
-        deadline = time.monotonic() + (ROUND_LIMIT if more else 0.0)
-        while self._step(run) < begun + more and time.monotonic() < deadline:
+    def _moment(self, run: str, job: Job, first: int) -> None:
+        """Waits for a random one: a step from the first on, or some time before it, as in a start."""
+        until = first + self._chance.randrange(STEPS_A_KILL)
+        limit = self._chance.uniform(0, 3.0) if self._chance.random() < 0.1 else ROUND_LIMIT
+        deadline = time.monotonic() + limit
+        while self._step(run) < until and time.monotonic() < deadline:
             assert len(job.alive()) == len(job.pids), self._log.read_text()[-3000:]
             time.sleep(0.002)
-        time.sleep(self._chance.uniform(0, 0.2 if more else 3.0))
+        time.sleep(self._chance.uniform(0, 0.2))
 
     def _kill(self, kind: str, job: Job) -> bool:
         """Returns whether the student must be started again."""
@@ -167,7 +169,7 @@ class School:
 
 def torture(bench: Bench, kills: int, seed: int) -> dict[str, Any]:
     """Does what this file says. Raises AssertionError where anything shows; returns the figures."""
-    begun, school, steps = time.monotonic(), School(bench, seed), max(40, kills * STEPS_A_KILL)
+    begun, school, steps = time.monotonic(), School(bench, seed), kills * STEPS_A_KILL + STEPS_AFTER
     with school.open():
         school.undisturbed("calm_student", steps, school.served)
         school.torment("tormented", kills, steps)

@@ -195,7 +195,8 @@ def test_a_distillation_has_a_teacher_and_a_section_of_its_own(tmp_path: Path) -
     assert parse().distill is None and "distill" not in parse().to_dict()
     path = tmp_path / "distil.yaml"
     path.write_text("distill: {ce: 1.0}\n")
-    assert refusal("--config", str(path)) == f"{path}: section distill is for launcher/distill.py, which has a teacher"
+    told = "section distill is for launcher/distill.py, which has a --teacher"
+    assert refusal("--config", str(path)) == f"{path}: {told}"
     assert "section distill is for launcher/distill.py" in refusal("--distill.cos", "1")
     with pytest.raises(ValueError, match="--teacher missing: say what is learnt from"):
         parse_command(FOLDERS, "", distils=True)

@@ -85,3 +85,9 @@ def taught(two_copies: Path, teacher_folder: Path, tmp_path_factory: pytest.Temp
         lesson = Lesson(two_copies, teacher_folder, codec, TeachConfig(seed=5), torch.device("cpu"))
         Teaching(lesson, folder / name).run()
     return {name: folder / name for name in CODECS}
+
+
+@pytest.fixture(scope="session")
+def lesson(two_copies: Path, teacher_folder: Path) -> Lesson:
+    """The same teacher and shards, to be asked with codec ``head``."""
+    return Lesson(two_copies, teacher_folder, CODECS["head"], TeachConfig(seed=5), torch.device("cpu"))

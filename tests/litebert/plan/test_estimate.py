@@ -12,9 +12,9 @@ import pytest
 
 from litebert.model.presets import PRESETS
 from litebert.plan.devices import DEVICES
-from litebert.plan.estimate import Cluster, Job, best, settings, total
+from litebert.plan.estimate import Job, best, settings, total
 from litebert.plan.memory import state
-from litebert.plan.network import sent
+from litebert.plan.network import Cluster, collectives, sent
 from litebert.plan.work import Work
 from tests.distributed.bench import Bench, environment
 
@@ -47,6 +47,17 @@ def test_stages_0_to_2_send_alike_and_3_half_as_much_again() -> None:
     assert not sent(COUNT, 3, "fp32", 1, 5)
 
 
+def test_collectives_are_slowed_to_what_a_node_has_of_network() -> None:
+    """H100 nodes of eight with 400 Gb/s a device: 400 GB/s, as NCCL measures between them, beside 450 inside."""
+    device = DEVICES["H100"]
+    assert [Cluster(nodes, 8, device).speed / 1e9 for nodes in (1, 2, 64)] == [450, 400, 400]
+    assert Cluster(8, 1, device).speed == device.network
+    assert Cluster(1, 1, device).latency == 0 < Cluster(1, 8, device).latency < Cluster(2, 8, device).latency
+    zero3 = {"zero_optimization": {"stage": 3, "reduce_bucket_size": COUNT // 2}}
+    assert collectives(COUNT, 12, zero3, 3) == 3 * (2 + 24)
+    assert collectives(COUNT, 12, {"zero_optimization": {"stage": 1, "reduce_bucket_size": 1e5}}, 3) == 10 + 1
+
+
 def test_the_choice_fits_and_is_the_lowest_stage_of_the_fast() -> None:
     job = Job(dataclasses.replace(PRESETS["albert-xxlarge"], sharing="none"), "bf16", Work.full(512, 512), 512)
     for name in ("H200", "RTX 3090"):
@@ -73,6 +84,17 @@ def test_more_devices_take_less_time_each_and_the_same_work() -> None:
 def test_a_page_without_data() -> None:
     page = printed("launcher/recipes/albert_demo.yaml", "--device", "A100", "--gpus", "4", "--train.steps", "700")
     assert "run       700 steps x" in page and "choice    ZeRO" in page and "all samples full" in page
+
+
+def test_a_page_of_a_cluster_with_teachers() -> None:
+    page = printed("launcher/recipes/distil_6l.yaml", "--nodes", 4, "--gpus", 8, "--teacher", "bert-base")
+    (failures,) = (line for line in page.splitlines() if line.startswith("failures"))
+    assert f"one in {264 * 24 / 4:,.1f} hours" in failures and "keep 32 students at work" in page
+    share = float(page.split("devices keep")[0].split()[-1].replace(",", "")) / 32
+    assert 0.4 < share < 1.2  # twice the layers, a third of the passes
+    many = printed("launcher/recipes/albert_base.yaml", "--nodes", 512, "--gpus", 8, "--node-mtbf-days", 1)
+    assert "one in 0.0 hours" in many
+    assert "--teacher" in printed("launcher/recipes/distil_6l.yaml", code=2)
 
 
 def test_what_cannot_be_planned_is_said_in_a_line() -> None:
