@@ -11,11 +11,11 @@ from typing import Any, TypeVar
 
 from litebert.evaluate.heldout import Heldout
 from litebert.report.runs import Run
+from litebert.train.checkpoint import folder_of
 
 T = TypeVar("T")
 Interval = tuple[float, float]
 Quartiles = tuple[float, float, float]
-CHECKPOINTS = "checkpoints"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,7 +130,7 @@ def _heldout(content: Mapping[str, Any], runs: Sequence[Run], found: Mapping[str
     """Of launcher/evaluate.py MODEL --data."""
     run = _named(content["run"], runs)
     if run is None:
-        raise ValueError(f"is of {content['run']}, which is none of the runs: give that run, or leave the file out")
+        raise ValueError(f"is of {content['run']}, none of the runs nor the newest checkpoint of one: leave it out")
     own = found[run.name]
     if own.heldout:
         raise ValueError(f"{run.name} has held-out figures from another file already: give one")
@@ -146,7 +146,7 @@ def _tasks(content: Mapping[str, Any], runs: Sequence[Run], found: Mapping[str, 
     run = _named(content["model"], runs) or _same_weights(content["fingerprint"], runs)
     if run is None:
         raise ValueError(
-            f"is of {content['model']}, which is none of the runs nor an export of one: give its run, or leave it out"
+            f"is of {content['model']}, none of the runs nor the newest checkpoint or an export of one: leave it out"
         )
     settings = ", ".join(f"{name} {value}" for name, value in content["settings"].items() if name != "learning_rates")
     for task in content["tasks"]:
@@ -178,7 +178,7 @@ def _speeds(content: Mapping[str, Any], runs: Sequence[Run], found: Mapping[str,
     owners = [(model, run) for model in content["models"].values() if (run := _named(model["path"], runs))]
     if not owners:
         others = ", ".join(str(model["path"]) for model in content["models"].values())
-        raise ValueError(f"is of {others}, none of which is one of the runs: give them, or leave the file out")
+        raise ValueError(f"is of {others}, none of the runs nor the newest checkpoint of one: leave it out")
     for model, run in owners:
         if found[run.name].speeds:
             raise ValueError(f"{run.name} has speeds from another file already: give one")
@@ -204,11 +204,13 @@ KINDS: dict[str, tuple[set[str], Callable[[Mapping[str, Any], Sequence[Run], Map
 
 
 def _named(location: str, runs: Sequence[Run]) -> Run | None:
-    """The run that lies there, or whose checkpoint does."""
+    """The run that lies there, or whose newest checkpoint does."""
     place = Path(location).resolve()
-    if place.parent.name == CHECKPOINTS:
-        place = place.parents[1]
-    return next((run for run in runs if run.path.resolve() == place), None)
+    for run in runs:
+        newest = [folder_of(run.path, run.checkpoint["step"]).resolve()] if run.checkpoint else []
+        if place in (run.path.resolve(), *newest):
+            return run
+    return None
 
 
 def _same_weights(fingerprint: str, runs: Sequence[Run]) -> Run | None:
@@ -234,13 +236,21 @@ def _value(kind: str, found: Any) -> Any:
 
 
 def _by_length(found: Mapping[str, Any]) -> dict[int, Quartiles]:
-    quartiles = {int(length): tuple(map(_number, each)) for length, each in found.items()}
-    return {length: (low, median, high) for length, (low, median, high) in sorted(quartiles.items())}
+    if odd := [length for length in found if not length.isdecimal()]:
+        raise TypeError(f"{odd[0]!r:.40} is no length")
+    quartiles = {int(length): _numbers(each, 3) for length, each in found.items()}
+    return dict(sorted(quartiles.items()))
 
 
 def _interval(found: Any) -> Interval:
-    low, high = found
-    return _number(low), _number(high)
+    return _numbers(found, 2)
+
+
+def _numbers(found: Any, count: int) -> Any:
+    """So many finite numbers, as a tuple."""
+    if not isinstance(found, list) or len(found) != count:
+        raise TypeError(f"{found!r:.40} are not {count} numbers")
+    return tuple(map(_number, found))
 
 
 def _number(found: Any) -> Any:

@@ -19,6 +19,7 @@ from litebert.report.runs import Run
 
 OURS = '<meta name="generator" content="litebert report">'  # by which a page is known that may be replaced
 TEMPLATE = "page.html"
+PICTURES = ("size", "latency", "curves")  # that a report may have
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +57,7 @@ class Report:
         return [output, *paths]
 
     def figures(self) -> dict[str, Figure]:
-        """The pictures that there are facts for, by name."""
+        """Those of PICTURES that there are facts for, by name."""
         found = {}
         panels = plots.panels(self.runs, self.measured)
         if panels:
@@ -136,7 +137,7 @@ def _picture(output: Path, name: str) -> Path:
 
 
 def _pictures(output: Path) -> list[Path]:
-    return [path for name in ("size", "latency", "curves") if (path := _picture(output, name)).exists()]
+    return [path for name in PICTURES if (path := _picture(output, name)).exists()]
 
 
 def _replace(path: Path, content: bytes) -> None:

@@ -83,7 +83,7 @@ def _of_heldout(runs: Sequence[Run], measured: Mapping[str, Measured]) -> list[s
     if given:
         words = sorted({f"{its.masked_tokens:,} masked words of {its.samples:,} samples" for its in given.values()})
         found.append(
-            f"Losses are nats a masked word on documents that no run was trained on ({_and(words)}); the unigram "
+            f"Losses are nats a masked word on held-out documents ({_and(words)}); the unigram "
             "guesses the same words by their frequency in the training text. SOP: which of two segments comes first, "
             "with a 95 % interval (Wilson)."
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -56,12 +57,12 @@ def test_tokens_seen_are_those_of_the_plan_in_the_mean(run: Path, shards: Path) 
 def test_shards_that_moved_are_found_where_they_are_now(run: Path, shards: Path, tmp_path: Path) -> None:
     record = json.loads((run / "run.json").read_text())
     found = Run.read(run, "it")
-    gone = Run(**{**vars(found), "data": [str(tmp_path / "gone")]})
+    gone = dataclasses.replace(found, data=[str(tmp_path / "gone")])
     texts, (line,) = texts_of([gone], [])
     assert not texts and line.startswith("it: nothing of its data (no shards at ")
     texts, missing = texts_of([gone], [str(shards)])
     assert texts.keys() == {record["fingerprints"]["data"]} and not missing
-    other = Run(**{**vars(found), "fingerprints": {**found.fingerprints, "data": "another"}})
+    other = dataclasses.replace(found, fingerprints={**found.fingerprints, "data": "another"})
     texts, (line,) = texts_of([other], [])
     assert not texts and "has changed since" in line
     with pytest.raises(ValueError, match="is not what any of these runs was trained on"):
