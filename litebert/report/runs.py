@@ -100,8 +100,8 @@ class Run:
     @property
     def step(self) -> int:
         """The last that is known of."""
-        steps = [line["step"] for line in self.lines[-1:]] + [self.checkpoint["step"]] * (self.checkpoint is not None)
-        return int(max(steps, default=0))
+        logged = self.lines[-1]["step"] if self.lines else 0
+        return int(max(logged, self.checkpoint["step"] if self.checkpoint else 0))
 
     @property
     def ranks(self) -> int | None:
