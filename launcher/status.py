@@ -18,7 +18,7 @@ from typing import Any
 
 from litebert.recipe import Recipe
 from litebert.train.checkpoint import published, read
-from litebert.train.metrics import BAD, SHOWN
+from litebert.train.metrics import BAD, SHOWN, lines_of
 from litebert.train.run import LOCK, ROLLBACKS
 
 RECENT = 10  # lines of metrics that the speed is the median of
@@ -29,7 +29,7 @@ def status(run: Path) -> list[str]:
     """Lines to print. Raises ValueError where there is no run."""
     if not (run / "recipe.yaml").is_file():
         raise ValueError(f"{run}: not a run that has begun (no recipe.yaml): give the folder given as --run")
-    lines = _lines(run / "metrics.jsonl")
+    lines = lines_of(run)
     steps = Recipe.from_dict(json.loads((run / "run.json").read_text())["recipe"]).train.steps
     kept = published(run)
     last: dict[str, Any] = lines[-1] if lines else {"step": 0}
@@ -78,14 +78,6 @@ def _troubles(run: Path, lines: list[dict[str, Any]]) -> list[str]:
         backs = [f"{back['first']}-{back['last']} with {back['reason']}" for back in json.loads(rollbacks.read_text())]
         found.append(f"errors  went back, and left out steps {'; '.join(backs)}")
     return found
-
-
-def _lines(path: Path) -> list[dict[str, Any]]:
-    """Of metrics; the last may be half written."""
-    if not path.exists():
-        return []
-    content = path.read_text()
-    return [json.loads(line) for line in content[: content.rfind("\n") + 1].splitlines()]
 
 
 def main() -> int:

@@ -210,7 +210,7 @@ class Recipe:
 
 def fixed(content: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a recipe, as ``to_dict`` gives it, that a continued run may not change: by dotted key."""
-    return {key: value for key, value in _flat(content).items() if key not in CHANGEABLE}
+    return {key: value for key, value in flat(content).items() if key not in CHANGEABLE}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -361,7 +361,7 @@ def _check_file(path: Path, sections: Mapping[str, type]) -> None:
         raise ValueError(f"{path}: cannot be read: {_one_line(error)}") from None
     if not isinstance(content, dict):
         raise ValueError(f"{path}: not a recipe: it should be keys by section")
-    _refuse_unknown(_flat(content), str(path), sections)
+    _refuse_unknown(flat(content), str(path), sections)
     _attempt(str(path), lambda: _parser("", sections).parse_args(["--config", str(path)]))
 
 
@@ -413,12 +413,12 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-def _flat(content: Mapping[str, Any]) -> dict[str, Any]:
+def flat(content: Mapping[str, Any]) -> dict[str, Any]:
     """Two levels of keys as one, dotted."""
-    flat: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     for section, values in content.items():
         if isinstance(values, Mapping):
-            flat |= {f"{section}.{key}": value for key, value in values.items()}
+            found |= {f"{section}.{key}": value for key, value in values.items()}
         else:
-            flat[section] = values
-    return flat
+            found[section] = values
+    return found

@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from litebert.report.description import architecture, objective, training
+from litebert.train.metrics import lines_of
 from litebert.train.trained import Trained
 
 FIGURES = {
@@ -29,17 +31,13 @@ def write_card(folder: Path, trained: Trained, form: str, fidelity: str, loading
     """
     family = json.loads((folder / "config.json").read_text())["model_type"]
     shape, recipe = trained.model.config, trained.recipe
-    weights = [f"{name} {weight:g}" for name, weight in recipe.to_dict()["objective"].items() if weight]
-    shared = f"shared by layers: {shape.sharing}" + f" in {shape.num_groups} groups" * (shape.num_groups > 1)
     facts = {
-        "architecture": f"{family}, {shape.num_layers} layers of width {shape.hidden_size}, {shape.num_heads} heads, "
-        f"feed-forward {shape.intermediate_size}, embeddings {shape.embedding_size}, {shared}",
+        "architecture": f"{family}, {architecture(shape)}",
         "parameters": f"{trained.model.parameter_count():,}",
         "longest input": f"{shape.max_positions} tokens",
         "vocabulary": f"{trained.tokenizer.vocab_size:,} pieces, {trained.tokenizer.KIND}",
-        "pretraining": f"{trained.step:,} steps of {recipe.data.global_batch} samples, {recipe.optimizer.kind}, peak "
-        f"learning rate {recipe.optimizer.lr:g}, {recipe.train.precision}, seed {recipe.train.seed}",
-        "objective": ", ".join(weights) + ", distilled from a teacher" * (recipe.distill is not None),
+        "pretraining": training(recipe, trained.step),
+        "objective": objective(recipe),
         "data": f"fingerprint {trained.data_fingerprint}",
         "tokenizer": f"fingerprint {trained.tokenizer.fingerprint}",
         "kept as": form,
@@ -51,9 +49,7 @@ def write_card(folder: Path, trained: Trained, form: str, fidelity: str, loading
 
 def _heldout(trained: Trained) -> dict[str, str]:
     """The figures of the last evaluation that the run made, up to the step that is exported."""
-    path = trained.run / "metrics.jsonl"
-    lines = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
-    measured = [line for line in lines if "heldout_mlm" in line and line["step"] <= trained.step]
+    measured = [line for line in lines_of(trained.run) if "heldout_mlm" in line and line["step"] <= trained.step]
     return _named(measured[-1]) if measured else {}
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import platform
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 
@@ -71,6 +73,15 @@ DEVICES = {
 def device_called(name: str) -> Device | None:
     """The device that torch calls so, if it is in the table."""
     return next((device for key, device in DEVICES.items() if key in name), None)
+
+
+def name_of(device: torch.device) -> str:
+    """What its maker calls a device of this machine; of a processor, as Linux tells it, or else what kind it is."""
+    if device.type == "cuda":
+        return str(torch.cuda.get_device_name(device))
+    told = Path("/proc/cpuinfo")
+    lines = told.read_text().splitlines() if told.exists() else []
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 def matrix_rate(config: ModelConfig, precision: str, tokens: int, device: torch.device) -> float:

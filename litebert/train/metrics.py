@@ -22,6 +22,7 @@ from tqdm import tqdm
 from litebert.train.run import write
 from litebert.train.world import World
 
+FILE = "metrics.jsonl"
 BAD = "bad_steps"  # steps whose loss or gradient was not finite, so that they changed nothing
 SHOWN = {
     "loss": ".4f",
@@ -137,7 +138,7 @@ class _Lines:
     """The files and the terminal of rank 0."""
 
     def __init__(self, run: Path, start: int, steps: int) -> None:
-        path = run / "metrics.jsonl"
+        path = run / FILE
         write(path, "".join(_lines_up_to(path, start)) if path.exists() else "")
         self._file = path.open("a", buffering=1)
         self._tensorboard = SummaryWriter(str(run / "tensorboard"), purge_step=start + 1)
@@ -171,6 +172,24 @@ class _Lines:
         self.bar.close()
         self._tensorboard.close()
         self._file.close()
+
+
+def lines_of(run: Path) -> list[dict[str, Any]]:
+    """The lines that a run has written so far, without the last one where it is half written.
+
+    Raises ValueError where there is something else in the file.
+    """
+    path = run / FILE
+    content = path.read_text() if path.is_file() else ""
+    whole = content[: content.rfind("\n") + 1].splitlines()
+    try:
+        lines = [json.loads(line) for line in whole]
+        sound = all("step" in line and all(isinstance(value, int | float) for value in line.values()) for line in lines)
+    except (ValueError, AttributeError, TypeError):
+        sound = False
+    if not sound:
+        raise ValueError(f"{path}: not the metrics of a run: put them back, or remove the file")
+    return lines
 
 
 def _lines_up_to(path: Path, step: int) -> list[str]:

@@ -39,12 +39,14 @@ class RunFolder:
         fingerprints: of what the run reads, by name: data and tokenizer.
         recipe: of the run.
         data: where what it reads lies: paths or URLs of folders of shards, which may move.
+        devices: that it trains on, in words; its next session may have others.
     """
 
     path: Path
     fingerprints: Mapping[str, str]
     recipe: Recipe
     data: Sequence[str] = ()
+    devices: str = ""
 
     @property
     def record(self) -> dict[str, Any]:
@@ -172,7 +174,7 @@ class RunFolder:
         record = self.path / "run.json"
         if not record.exists():
             versions = {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
-            found = {"data": list(self.data), "versions": versions}
+            found = {"data": list(self.data), "devices": self.devices, "versions": versions}
             write(record, json.dumps(self.record | found, indent=1))
         write(self.path / "recipe.yaml", self.recipe.to_yaml())
         copied = self.path / "tokenizer"

@@ -25,7 +25,7 @@ from litebert.data.corpus import Corpus
 from litebert.data.loader import Loader
 from litebert.data.quarantine import agreement
 from litebert.objectives import Objective
-from litebert.plan.devices import peak_rate
+from litebert.plan.devices import name_of, peak_rate
 from litebert.plan.disk import checkpoints
 from litebert.plan.work import Work
 from litebert.recipe import Command, Recipe, parse_command
@@ -172,7 +172,8 @@ def _ready(command: Command, task_of: TaskOf, world: World) -> _Ready:
     if recipe.train.evaluate_every:
         heldout = task.beside(Corpus.opened(command.data, "heldout", cache_of(recipe)))
     fingerprints = {"data": corpus.fingerprint, "tokenizer": corpus.tokenizer_fingerprint, **task.fingerprints}
-    folder = RunFolder(command.run, fingerprints, recipe, corpus.locations)
+    devices = f"{world.size} x {name_of(world.device)}"
+    folder = RunFolder(command.run, fingerprints, recipe, corpus.locations, devices)
     folder.check()
     return _Ready(task, ds_config, folder, corpus, heldout)
 

@@ -1,0 +1,189 @@
+"""Runs as PNG files: their curves, and what they are worth for what they cost. A machine may lack a Chinese font."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import math
+from collections.abc import Mapping, Sequence
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from litebert.report.figures import Measured, Score, comparable
+from litebert.report.runs import Run
+
+DPI, CSS_DPI = 144, 96  # of the files, and as large as they are shown
+WIDTH = 10.8  # inches of the page
+WINDOWS = 40  # a curve is the mean of a window around each line, so many of which a run is long
+POINTS = 2000  # of a curve; more than there are pixels
+# A panel's title, whether its values are shares, and the metric: of training, and with heldout_ before it.
+CURVES = (
+    ("masked-word loss (nats)", False, "mlm"),
+    ("sentence-order accuracy", True, "sop_accuracy"),
+    ("next-sentence accuracy", True, "nsp_accuracy"),
+    ("same likeliest word as the teacher", True, "agreement"),
+    ("learning rate", False, "lr"),
+    ("tokens/s", False, "tokens_per_s"),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Panel:
+    """What runs are worth, to be shown against what they cost.
+
+    Attributes:
+        title: of what they are worth.
+        shares: whether values are shares of 1.
+        values: by run; without those that have none.
+        floors: of what each run is to be above, by run; perhaps none.
+    """
+
+    title: str
+    shares: bool
+    values: Mapping[str, Score]
+    floors: Mapping[str, float]
+
+
+def panels(runs: Sequence[Run], measured: Mapping[str, Measured]) -> list[Panel]:
+    """The held-out loss, and every task, of the runs that have them; those that fewer than two have are left out."""
+    losses = {run.name: its.mlm_loss for run in runs if (its := measured[run.name].heldout)}
+    unigram = {run.name: its.unigram_loss_masked for run in runs if (its := measured[run.name].heldout)}
+    shown = []
+    if comparable(runs, measured):
+        values = {name: Score(loss, None) for name, loss in losses.items()}
+        shown.append(Panel("held-out loss (nats)", False, values, unigram))
+    for task in dict.fromkeys(scores.task for run in runs for scores in measured[run.name].tasks):
+        of_task = {run.name: scores for run in runs for scores in measured[run.name].tasks if scores.task == task}
+        metric = next(iter(of_task.values())).metric
+        floors = {name: scores.floor.mean for name, scores in of_task.items() if scores.floor}
+        values = {name: scores.model for name, scores in of_task.items()}
+        shown.append(Panel(f"{written(task, 'a task')}: {written(metric, 'score')}", True, values, floors))
+    return [panel for panel in shown if len(panel.values) > 1]
+
+
+def against(runs: Sequence[Run], shown: Sequence[Panel], costs: Mapping[str, float], title: str) -> Figure:
+    """Panels with a point for each run that has both, with its interval; a dash where its floor is.
+
+    Args:
+        costs: of the runs, by name, on the axis below.
+        title: of that axis.
+    """
+    figure, every = _figure(len(shown), 2 if len(shown) in (2, 4) else 3, 3.0)
+    for axes, panel in zip(every, shown, strict=False):
+        for number, run in enumerate(runs):
+            if run.name in panel.values and run.name in costs:
+                _point(axes, costs[run.name], panel.values[run.name], panel.floors.get(run.name), number)
+        axes.set(title=panel.title, xlabel=title, xscale="log")
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.3g}")
+        axes.xaxis.set_minor_formatter(lambda value, _: f"{value:,.3g}")
+        axes.margins(0.15)
+        _finish(axes, panel.shares)
+    _legend(figure, every[0], runs, "o")
+    return figure
+
+
+def timed(runs: Sequence[Run], measured: Mapping[str, Measured]) -> tuple[str, dict[str, float]] | None:
+    """Median milliseconds by run, in the form and at the length that most runs were timed in; None without any.
+
+    Of several such forms it is the fastest, of such lengths the middle one.
+    """
+    found: dict[tuple[str, int], dict[str, float]] = {}
+    for run in runs:
+        for speed in measured[run.name].speeds:
+            for length, (_, median, _) in speed.milliseconds.items():
+                found.setdefault((speed.form, length), {})[run.name] = median
+    if not found:
+        return None
+    most = max(map(len, found.values()))
+    shared = {key: by_run for key, by_run in found.items() if len(by_run) == most}
+    lengths = sorted({length for _, length in shared})
+    middle = lengths[len(lengths) // 2]
+    by_form = {form: by_run for (form, length), by_run in shared.items() if length == middle}
+    fastest = min(by_form, key=lambda form: sum(by_form[form].values()))
+    return f"{written(fastest, 'one form')}, {middle} tokens", by_form[fastest]
+
+
+def curves(runs: Sequence[Run]) -> Figure:
+    """What the runs have written of themselves, by step: training as lines, held-out documents as points."""
+    shown = [panel for panel in CURVES if any(len(run.curve(panel[2])[0]) for run in runs)]
+    figure, every = _figure(len(shown), 2, 2.6)
+    for axes, (title, shares, name) in zip(every, shown, strict=False):
+        for number, run in enumerate(runs):
+            steps, values = run.curve(name)
+            color = f"C{number % 10}"
+            axes.plot(*thinned(steps, values), color=color, alpha=0.2, linewidth=0.8)
+            axes.plot(*thinned(steps, smoothed(values)), color=color, linewidth=1.3)
+            axes.plot(*run.curve(f"heldout_{name}"), "o", color=color, markersize=5, markeredgecolor="white")
+        axes.set(title=title, xlabel="step")
+        _finish(axes, shares)
+    _legend(figure, every[0], runs, "-")
+    return figure
+
+
+def smoothed(values: np.ndarray) -> np.ndarray:
+    """The mean of each value and its neighbours, as many on either side as are there."""
+    around = len(values) // WINDOWS // 2
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    places = np.arange(len(values))
+    begins, ends = np.maximum(places - around, 0), np.minimum(places + around + 1, len(values))
+    return (sums[ends] - sums[begins]) / (ends - begins)
+
+
+def thinned(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """No more points than can be seen, the last among them."""
+    every = max(1, math.ceil(len(steps) / POINTS))
+    return steps[::-1][::every][::-1], values[::-1][::every][::-1]
+
+
+def png(figure: Figure) -> bytes:
+    """A figure as a file; the same figure is the same bytes."""
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=DPI, metadata={"Software": None})
+    return stream.getvalue()
+
+
+def written(name: str, instead: str) -> str:
+    """A name, if any machine can draw it and matplotlib takes it for text; else something instead."""
+    plain = name.isascii() and name.isprintable() and not name.startswith("_") and "$" not in name
+    return name if plain else instead
+
+
+def _figure(panels: int, columns: int, height: float) -> tuple[Figure, list[Axes]]:
+    """As wide as the page, or its part where a row is not full; ``height``: of a row, in inches."""
+    rows, across = math.ceil(panels / columns), min(panels, columns)
+    figure = Figure(figsize=(WIDTH / columns * across if across > 1 else WIDTH / 2, height * rows + 0.4))
+    figure.set_layout_engine("constrained", h_pad=0.1, w_pad=0.1)
+    return figure, [figure.add_subplot(rows, across, place + 1) for place in range(panels)]
+
+
+def _point(axes: Axes, cost: float, value: Score, floor: float | None, number: int) -> None:
+    color = f"C{number % 10}"
+    if value.interval:
+        axes.plot([cost, cost], value.interval, color=color, linewidth=1.3)
+    if floor is not None:
+        axes.plot([cost], [floor], "_", color=color, markersize=14, markeredgewidth=1.3)
+    axes.plot([cost], [value.mean], "o", color=color, markersize=6)
+
+
+def _finish(axes: Axes, shares: bool) -> None:
+    axes.title.set_fontsize(10)
+    axes.xaxis.label.set_fontsize(9)
+    axes.tick_params(which="both", labelsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25)
+    if shares:
+        axes.yaxis.set_major_formatter(PercentFormatter(1))
+
+
+def _legend(figure: Figure, axes: Axes, runs: Sequence[Run], marker: str) -> None:
+    """Which colour is which run, as the table of the page has them in its rows."""
+    handles = [axes.plot([], [], marker, color=f"C{number % 10}")[0] for number in range(len(runs))]
+    labels = [written(run.name, f"row {number}") for number, run in enumerate(runs, start=1)]
+    figure.legend(handles, labels, loc="outside upper center", ncols=min(5, len(runs)), frameon=False, fontsize=9)

@@ -1,0 +1,260 @@
+"""The tables of a report: what is in the cells, as text. What a run has no figure for is left empty."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from data_tools.shards.manifest import Manifest
+from litebert.evaluate.heldout import Heldout
+from litebert.recipe import flat
+from litebert.report.corpora import Text
+from litebert.report.description import architecture, objective, training
+from litebert.report.figures import Interval, Measured, Quartiles, Score
+from litebert.report.runs import Run
+
+SOURCES = 12  # of a text that have a row each
+SHORT = 12  # hexadecimal digits that a fingerprint is known by
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """Texts in rows, under heads; the first column says what a row is of."""
+
+    heads: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+    @classmethod
+    def of(cls, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+        """Without the columns in which no row has anything."""
+        kept = [place for place in range(len(heads)) if not place or any(row[place] for row in rows)]
+        return cls([heads[place] for place in kept], [[row[place] for place in kept] for row in rows])
+
+
+def headline(runs: Sequence[Run], measured: Mapping[str, Measured]) -> Table:
+    """A row a run: its size and its figures on held-out documents; a star marks those of its own last evaluation."""
+    heads = ["run", "parameters", "steps", "MLM loss", "unigram", "below it", "MLM accuracy", "SOP accuracy"]
+    heads += ["NSP accuracy", "KL from teacher", "same word"]
+    rows = []
+    for run in runs:
+        its = measured[run.name].heldout
+        shown = _measured(its) if its else _own(run.heldout)
+        step = f"{measured[run.name].step if its else run.step:,}"
+        rows.append([run.name, f"{run.parameters:,}", step, *shown])
+    return Table.of(heads, rows)
+
+
+def _measured(its: Heldout) -> list[str]:
+    return [
+        f"{its.mlm_loss:.3f}",
+        f"{its.unigram_loss_masked:.3f}",
+        f"{its.unigram_loss_masked - its.mlm_loss:.3f}",
+        f"{its.mlm_accuracy:.1%}",
+        _share(its.sop_accuracy, its.sop_interval),
+        _share(its.nsp_accuracy, its.nsp_interval),
+        "" if its.kl is None else f"{its.kl:.3f}",
+        _share(its.agreement, None),
+    ]
+
+
+def _own(line: Mapping[str, float]) -> list[str]:
+    def shown(name: str, form: str) -> str:
+        return f"{line[name]:{form}}*" if name in line else ""
+
+    names = ("heldout_mlm_accuracy", "heldout_sop_accuracy", "heldout_nsp_accuracy")
+    words = [shown("heldout_kl", ".3f"), shown("heldout_agreement", ".1%")]
+    return [shown("heldout_mlm", ".3f"), "", "", *(shown(name, ".1%") for name in names), *words]
+
+
+def tasks(runs: Sequence[Run], measured: Mapping[str, Measured]) -> Table:
+    """A row for each task and run, on test, in per cent."""
+    heads = [
+        "task",
+        "run",
+        "score",
+        "on test",
+        "floor",
+        "above the floor",
+        "shuffled",
+        "seeds",
+        "trained on",
+        "tested on",
+    ]
+    found = [(scores, run.name) for run in runs for scores in measured[run.name].tasks]
+    order = list(dict.fromkeys(scores.task for scores, _ in found))
+    rows = [
+        [
+            scores.task,
+            name,
+            scores.metric,
+            *(_score(each) for each in (scores.model, scores.floor, scores.above, scores.shuffled)),
+            *(f"{count:,}" for count in (scores.seeds, scores.trained, scores.tested)),
+        ]
+        for scores, name in sorted(found, key=lambda each: order.index(each[0].task))
+    ]
+    return Table.of(heads, rows)
+
+
+def speeds(runs: Sequence[Run], measured: Mapping[str, Measured]) -> Table:
+    """A row for each form of a run's encoder: medians, of latencies with their quartiles."""
+    found = [(run.name, its) for run in runs for its in measured[run.name].speeds]
+    lengths = sorted({length for _, its in found for length in (*its.milliseconds, *its.samples_per_s)})
+    heads = ["run", "form", "file, MB", "memory, MB"]
+    heads += [f"{what}, {length} tokens" for what in ("ms", "samples/s") for length in lengths]
+    rows = [
+        [
+            name,
+            its.form,
+            *("" if size is None else f"{size:,.1f}" for size in (its.megabytes, its.memory)),
+            *(_quartiles(its.milliseconds.get(length)) for length in lengths),
+            *(_three(its.samples_per_s[length][1]) if length in its.samples_per_s else "" for length in lengths),
+        ]
+        for name, its in found
+    ]
+    return Table.of(heads, rows)
+
+
+def cost(runs: Sequence[Run], texts: Mapping[str, Text]) -> Table:
+    """A row a run: what it took."""
+    heads = [
+        "run",
+        "state",
+        "tokens seen",
+        "epochs",
+        "tokens/s",
+        "hours",
+        "sessions",
+        "processes",
+        "memory, GB",
+        "began on",
+    ]
+    rows = []
+    for run in runs:
+        text = texts.get(run.fingerprints["data"])
+        speeds, memory = run.curve("tokens_per_s")[1], run.curve("memory_gb")[1]
+        rows.append(
+            [
+                run.name,
+                "done" if run.done else f"at step {run.step:,} of {run.recipe.train.steps:,}",
+                f"{text.tokens(run) / 1e6:,.2f} M" if text else "",
+                f"{text.epochs(run):.2f}" if text else "",
+                f"{np.median(speeds):,.0f}" if len(speeds) else "",
+                f"{sum(run.sessions) / 3600:,.2f}" if run.sessions else "",
+                f"{len(run.sessions)}" if run.sessions else "",
+                f"{run.ranks}" if run.ranks else "",
+                f"{memory.max():.1f}" if len(memory) else "",
+                run.devices,
+            ]
+        )
+    return Table.of(heads, rows)
+
+
+def splits(manifest: Manifest) -> Table:
+    """A row for each split of a folder of shards."""
+    heads = ["split", "documents", "characters", "samples", "tokens", "sources", "shards", "MB"]
+    rows = [
+        [
+            name,
+            *(f"{count:,}" for count in (entry.documents, entry.characters, entry.samples, entry.tokens)),
+            *(f"{count:,}" for count in (len(entry.sources), len(entry.shards))),
+            f"{sum(shard.bytes for shard in entry.shards) / 1e6:,.1f}",
+        ]
+        for name, entry in manifest.splits.items()
+    ]
+    return Table.of(heads, rows)
+
+
+def rejected(manifest: Manifest) -> Table:
+    """What became of the documents that were read."""
+    kept = sum(entry.documents for entry in manifest.splits.values())
+    reasons = sorted(manifest.rejected.items(), key=lambda item: -item[1])
+    counts = {"kept": kept} | {f"rejected: {reason}": count for reason, count in reasons}
+    read = max(1, manifest.documents_read)
+    rows = [["read", f"{manifest.documents_read:,}", ""]]
+    rows += [[name, f"{count:,}", _part(count / read)] for name, count in counts.items()]
+    return Table(["documents", "", ""], rows)
+
+
+def sources(manifest: Manifest) -> Table:
+    """The largest sources of the training split, by characters."""
+    split = manifest.splits["train"]
+    ranked = sorted(split.sources.items(), key=lambda item: -item[1]["characters"])
+    shown = [(name, entry["characters"]) for name, entry in ranked[:SOURCES]]
+    if rest := ranked[SOURCES:]:
+        shown.append((f"{len(rest)} others", sum(entry["characters"] for _, entry in rest)))
+    total = max(1, split.characters)
+    rows = [[name or "(none)", f"{count:,}", _part(count / total)] for name, count in shown]
+    return Table(["source", "characters", "share"], rows)
+
+
+def models(runs: Sequence[Run]) -> Table:
+    """A row a run: what it is."""
+    rows = [
+        [run.name, architecture(run.shape), run.vocabulary, training(run.recipe, run.step), objective(run.recipe)]
+        for run in runs
+    ]
+    return Table(["run", "architecture", "vocabulary", "training", "objective"], rows)
+
+
+def differing(runs: Sequence[Run]) -> Table:
+    """The keys of the recipes that are not the same in all runs."""
+    recipes = [flat(run.recipe.to_dict()) for run in runs]
+    keys = list(dict.fromkeys(key for recipe in recipes for key in recipe))
+    rows = [[key, *(_plain(recipe.get(key, "")) for recipe in recipes)] for key in keys]
+    return Table(["key", *(run.name for run in runs)], [row for row in rows if len(set(row[1:])) > 1])
+
+
+def identities(runs: Sequence[Run]) -> Table:
+    """Fingerprints and versions, a column a run."""
+    rows = _by_name("fingerprint of ", runs, lambda run: {k: _short(v) for k, v in run.fingerprints.items()})
+    rows += _by_name("", runs, lambda run: run.versions)
+    return Table(["", *(run.name for run in runs)], rows)
+
+
+def _by_name(prefix: str, runs: Sequence[Run], of: Callable[[Run], Mapping[str, Any]]) -> list[list[str]]:
+    names = dict.fromkeys(name for run in runs for name in of(run))
+    return [[f"{prefix}{name}", *(_plain(of(run).get(name, "")) for run in runs)] for name in names]
+
+
+def _share(value: float | None, interval: Interval | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:.1%}" + (f" ({100 * interval[0]:.1f}–{100 * interval[1]:.1f})" if interval else "")
+
+
+def _part(share: float) -> str:
+    """Of a whole."""
+    return "< 0.1%" if 0 < share < 0.0005 else f"{share:.1%}"
+
+
+def _quartiles(found: Quartiles | None) -> str:
+    if found is None:
+        return ""
+    low, median, high = found
+    return f"{_three(median)} ({_three(low)}–{_three(high)})"
+
+
+def _three(value: float) -> str:
+    """At least three digits that count."""
+    return f"{value:,.{max(0, 2 - math.floor(math.log10(value)))}f}" if value > 0 else "0"
+
+
+def _score(score: Score | None) -> str:
+    """Mean and half the width of its interval, in per cent."""
+    if score is None:
+        return ""
+    margin = f" ± {50 * (score.interval[1] - score.interval[0]):.1f}" if score.interval else ""
+    return f"{100 * score.mean:.1f}{margin}"
+
+
+def _short(value: str) -> str:
+    """A hash, as far as anybody reads it."""
+    return value[:SHORT] if len(value) == 64 else value
+
+
+def _plain(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
