@@ -70,6 +70,7 @@ class Loader:
         self._requests: ThreadPoolExecutor | None = None
         self._requests_ahead: ThreadPoolExecutor | None = None
         held = _WINDOWS_HELD * len(self._plan.corpus.splits)
+        self._asked: set[tuple[int, int, int]] = set()
         self._window = functools.lru_cache(maxsize=held)(self._open_window)
 
     def __len__(self) -> int:
@@ -148,6 +149,7 @@ class Loader:
             own = slice(max(begin, 0), max(end, 0))
             if len(rows := run.rows[own]):
                 columns, places = self._window(run.folder, run.epoch, run.window).at(rows)
+                self._fetch_ahead(run.folder, run.epoch, run.window + 1)  # now: it would have delayed these
                 parts.append((columns, places))
                 digest += int(terms(columns.keys[places], run.places[own], run.epoch).sum())
             begin, end = begin - len(run.rows), end - len(run.rows)
@@ -165,9 +167,6 @@ class Loader:
         if self._quarantine:
             lost = np.where(np.isin(numbers, self._quarantine.damaged(folder, epoch, window)), sizes, 0)
 
-        if self._requests_ahead and split.remote:
-            self._fetch_ahead(self._requests_ahead, folder, epoch, window + 1)
-
         def read(blocks: Iterable[int]) -> list[Columns]:
             each = functools.partial(split.columns, copy=epoch % split.copies)
             if self._requests and split.remote:
@@ -176,8 +175,12 @@ class Loader:
 
         return Window(numbers, sizes - lost, lost, read)
 
-    def _fetch_ahead(self, requests: ThreadPoolExecutor, folder: int, epoch: int, window: int) -> None:
-        """Has a window's blocks, those that this rank will read, brought to the cache."""
+    def _fetch_ahead(self, folder: int, epoch: int, window: int) -> None:
+        """Has a window's blocks, those that this rank will read, brought to the cache, once."""
+        requests, asked = self._requests_ahead, (folder, epoch, window)
+        if requests is None or asked in self._asked or not self._plan.corpus.splits[folder].remote:
+            return
+        self._asked.add(asked)
         if window == self._plan.order(folder, epoch).windows:
             epoch, window = epoch + 1, 0
         order, split = self._plan.order(folder, epoch), self._plan.corpus.splits[folder]
