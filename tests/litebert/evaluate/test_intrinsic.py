@@ -51,10 +51,11 @@ def splits(folder: Path) -> tuple[Split, Split, TextTokenizer]:
     return Split(folder, "train"), Split(folder, "heldout"), load_tokenizer(folder / "tokenizer")
 
 
-def small(vocab_size: int, pooler: bool = True) -> PretrainingModel:
+def small(train: Split, pooler: bool = True) -> PretrainingModel:
+    """Of random weights, but inclined to the commonest tokens, so that it is right now and then."""
     torch.manual_seed(0)
     config = ModelConfig(
-        vocab_size=vocab_size,
+        vocab_size=train.vocab_size,
         hidden_size=32,
         embedding_size=16,
         num_layers=2,
@@ -63,12 +64,15 @@ def small(vocab_size: int, pooler: bool = True) -> PretrainingModel:
         initializer_range=0.5,  # far from uniform guesses
         pooler=pooler,
     )
-    return PretrainingModel(config).eval()
+    made = PretrainingModel(config).eval()
+    with torch.no_grad():
+        made.mlm.bias.copy_(torch.from_numpy(3 * train.unigram_log_probabilities))
+    return made
 
 
 @pytest.fixture(scope="module")
 def model(splits) -> PretrainingModel:
-    return small(splits[0].vocab_size)
+    return small(splits[0])
 
 
 @pytest.fixture(scope="module")
@@ -165,7 +169,8 @@ def test_figures_by_group_equal_a_walk_through_the_samples(model, splits, figure
             if "words" in its:
                 assert (its["words"], its["word_accuracy"]) == (words, pytest.approx(words_right / words, abs=1e-9))
     assert len(figures.mlm_by["source"]) == 3 and len(figures.mlm_by["frequency"]) >= 3
-    assert len(figures.mlm_by["characters"]) >= 4
+    assert len(figures.mlm_by["characters"]) >= 3
+    assert 0 < figures.mlm_by["pieces"]["1"]["word_accuracy"] < 1
 
 
 def test_groups_add_up_to_the_figures_of_the_whole(model, splits, figures) -> None:
@@ -250,7 +255,7 @@ def test_a_head_that_takes_a_new_topic_for_a_swap_is_found_out(splits, monkeypat
 
     seen: list[torch.Tensor] = []
     lengths: list[list[int]] = []
-    topical = small(train.vocab_size)
+    topical = small(train)
     topical.pair = Topical()  # type: ignore[assignment]
 
     def noted(module: object, inputs: tuple) -> None:
@@ -285,7 +290,7 @@ def test_blocks_read_a_few_at_a_time_are_all_counted(model, splits, figures, mon
 
 def test_a_model_without_a_pair_head_is_asked_for_words_alone(splits) -> None:
     train, heldout, tokenizer = splits
-    found = evaluate_intrinsic(small(train.vocab_size, pooler=False), train, heldout, tokenizer, CPU)
+    found = evaluate_intrinsic(small(train, pooler=False), train, heldout, tokenizer, CPU)
     assert found.sop_strangers is None and "SOP" not in groups_table(found, None)
 
 
