@@ -178,7 +178,7 @@ class _Tally:
         """Means, by grouping and group."""
         return {
             grouping: {
-                name: _means(*sums, of_words=grouping in _OF_WORDS)
+                name: _means(sums, grouping in _OF_WORDS)
                 for name, sums in zip(self._names[grouping], all_sums.T.tolist(), strict=True)
                 if sums[0]
             }
@@ -186,9 +186,8 @@ class _Tally:
         }
 
 
-def _means(
-    tokens: float, loss: float, right: float, unigram: float, words: float, words_right: float, of_words: bool
-) -> dict[str, float]:
+def _means(sums: Sequence[float], of_words: bool) -> dict[str, float]:
+    tokens, loss, right, unigram, words, words_right = sums
     means: dict[str, float] = {
         "masked_tokens": int(tokens),
         "mlm_loss": loss / tokens,

@@ -271,7 +271,8 @@ def test_a_head_that_takes_a_new_topic_for_a_swap_is_found_out(splits, monkeypat
 
 
 def test_micro_batches_change_nothing_but_rounding(model, splits, figures) -> None:
-    other = evaluate_intrinsic(model, *splits, CPU, micro_tokens=200)
+    train, heldout, tokenizer = splits
+    other = evaluate_intrinsic(model, train, heldout, tokenizer, CPU, micro_tokens=200)
     assert other.sop_strangers == figures.sop_strangers
     for grouping, groups in figures.mlm_by.items():
         for name, its in groups.items():
@@ -280,7 +281,8 @@ def test_micro_batches_change_nothing_but_rounding(model, splits, figures) -> No
 
 def test_blocks_read_a_few_at_a_time_are_all_counted(model, splits, figures, monkeypatch) -> None:
     monkeypatch.setattr("litebert.evaluate.parts._BLOCKS", 2)
-    other = evaluate_intrinsic(model, *splits, CPU)
+    train, heldout, tokenizer = splits
+    other = evaluate_intrinsic(model, train, heldout, tokenizer, CPU)
     for grouping, groups in figures.mlm_by.items():
         for name, its in groups.items():
             assert other.mlm_by[grouping][name] == pytest.approx(its, rel=1e-5)
