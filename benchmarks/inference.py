@@ -14,7 +14,8 @@ file the part that leads there. Tokenizing is not in it. All samples of a batch 
 - parameters: of the encoder, embeddings and layers, without heads; what layers share counts once;
 - MB: of the weights' file as it is exported, heads included;
 - memory: MB that a fresh process has had at most once it has loaded the encoder and run one batch, of 32 samples of 128
-  tokens (or the model's longest); of them its libraries. With the first number of --threads;
+  tokens (or the model's longest), and had before it opened the encoder, with its libraries imported (transformers
+  imports some later). With the first number of --threads;
 - latency at batch 1 and throughput at batch 32, of wall time: medians and quartiles. Each form of each model has its
   own process, and they are asked in turn, so that what slows the machine for a while slows all of them;
 - ratios to the first model in the same form.
@@ -224,7 +225,7 @@ def labelled(form: str, threads: int) -> str:
 def sizes(found: dict[str, dict[str, Any]]) -> str:
     """Of what does not take time, in Markdown."""
     rows = [
-        ["model", "parameters", "form", "MB", "memory, MB", "of it libraries"],
+        ["model", "parameters", "form", "MB", "memory, MB", "of it imports"],
         ["---", "---:", "---", *["---:"] * 3],
     ]
     for name, figures in found.items():
