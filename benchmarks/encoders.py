@@ -3,8 +3,9 @@
 inference.py starts it: python encoders.py FORM PATH THREADS VOCABULARY BATCH LENGTH
 
 It loads the encoder, runs one batch, and says in a line of JSON how many MB the process has had at most, and had before
-it opened the encoder, with its libraries imported. Then for each line [batch, length, calls] of standard input it writes a line: the
-seconds of each call. A call is ids to hidden states, of samples that all have the length; ids are random.
+it opened the encoder, with its libraries imported. Then for each line [batch, length, calls] of standard input it
+writes a line: the seconds of each call. A call is ids to hidden states, of samples that all have the length; ids are
+random.
 """
 
 from __future__ import annotations
