@@ -37,7 +37,7 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
-from machine import processor
+from machine import most_resident, processor
 from torch import Tensor, nn
 from torch.profiler import profile
 from torch.utils.flop_counter import FlopCounterMode
@@ -271,12 +271,6 @@ def peak(side: str, name: str, vocab_size: int) -> float:
     before = most_resident()
     work()
     return most_resident() - before
-
-
-def most_resident() -> float:
-    """MB that this process has had at most; Linux's getrusage would count what its parent had."""
-    status = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 / 1e6 for line in status if line.startswith("VmHWM"))
 
 
 def full_batch(vocab_size: int) -> MicroBatch:

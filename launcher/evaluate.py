@@ -10,6 +10,7 @@ import sys
 from argparse import ArgumentError
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from jsonargparse import ArgumentParser, Namespace
@@ -19,6 +20,7 @@ from litebert.demo.corpus import cache_folder
 from litebert.distill.teacher import Teacher
 from litebert.evaluate.config import FinetuneConfig
 from litebert.evaluate.heldout import evaluate_heldout
+from litebert.evaluate.intrinsic import evaluate_intrinsic, groups_table
 from litebert.evaluate.tasks import KINDS, Task
 from litebert.train.run import write
 from litebert.train.trained import load_trained
@@ -63,11 +65,21 @@ def _heldout(options: Namespace) -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     loaded = [Teacher.load(path, trained.tokenizer.pieces) for path in options.teacher]
     teachers = [teacher.to(device, torch.float32) for teacher in loaded]
-    figures = dataclasses.asdict(evaluate_heldout(trained.model, train, heldout, device, teachers))
-    text = json.dumps({"run": str(options.model), "step": trained.step, **figures}, indent=1)
+    figures = evaluate_heldout(trained.model, train, heldout, device, teachers)
+    intrinsic = evaluate_intrinsic(trained.model, train, heldout, trained.tokenizer, device)
+    found = {"run": str(options.model), "step": trained.step}
+    found |= dataclasses.asdict(figures) | dataclasses.asdict(intrinsic)
+    text = _lines(found)
     if options.output:
         write(options.output, text + "\n")
-    print(text)
+    print(text, flush=True)
+    print(groups_table(intrinsic, figures.sop_accuracy), file=sys.stderr)
+
+
+def _lines(found: dict[str, Any]) -> str:
+    """An object as JSON, a line a key."""
+    lines = (f" {json.dumps(key)}: {json.dumps(value)}" for key, value in found.items())
+    return "{\n" + ",\n".join(lines) + "\n}"
 
 
 def _tasks(options: Namespace) -> None:

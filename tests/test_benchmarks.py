@@ -16,7 +16,10 @@ from torch.nn.utils.rnn import pad_sequence
 
 from litebert.data.batch import Counts, MicroBatch
 from litebert.demo.corpus import cache_folder
+from litebert.export.onnx_folder import export_onnx
 from litebert.model import ModelConfig, Packing, PretrainingModel, save_huggingface, to_huggingface
+from litebert.train.trained import load_trained
+from tests.litebert.export.test_export import run_on
 
 ROOT = Path(__file__).parents[1]
 
@@ -220,3 +223,67 @@ def test_the_scaling_benchmark_plans_what_fits_and_leaves_out_what_does_not(tmp_
     hours = [float(row[8]) for row in rows]
     assert hours == sorted(hours) and hours[-1] > hours[0] > 0, "more devices take more device-hours"
     assert (tmp_path / "scaling.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_every_form_that_is_timed_gives_the_same_hidden_states(benchmarks, shards, tmp_path):
+    inference, encoders = benchmarks("inference"), benchmarks("encoders")
+    run = run_on(shards, tmp_path)
+    model = inference.Model.of(run, tmp_path / "made")
+    trained = load_trained(run).model
+    encoder = trained.encoder
+    assert model.parameters == sum(parameter.numel() for parameter in encoder.parameters())
+    ids_BL = np.random.default_rng(0).integers(model.vocab_size, size=(3, 20))
+    with torch.inference_mode():
+        expected = encoder(torch.from_numpy(ids_BL).flatten(), None, Packing.of([20] * 3)).view(3, 20, -1)
+    assert tuple(model.files) == inference.FORMS == tuple(encoders.FORMS)
+    for form, file in model.files.items():
+        hidden = torch.as_tensor(encoders.FORMS[form](file, 1)()(ids_BL))
+        away = float((hidden - expected).abs().max() / expected.abs().max())
+        assert 1e-4 < away < 0.2 if form == "onnx int8" else away < 1e-5, (form, away)
+    assert math.isclose(model.megabytes["transformers"], 4e-6 * trained.parameter_count(), rel_tol=0.1)
+
+
+def test_the_inference_benchmark_runs_on_small_models(shards, tmp_path):
+    export_onnx(load_trained(run_on(shards, tmp_path)), tmp_path / "int8", int8=True)
+    for name, layers in (("teacher", 4), ("student", 1)):
+        shape = ModelConfig(300, 32, 32, layers, num_heads=2, intermediate_size=64, max_positions=64)
+        save_huggingface(PretrainingModel(shape), tmp_path / name, pad_id=0, cls_id=2, sep_id=3)
+    command = [sys.executable, "benchmarks/inference.py", *(str(tmp_path / n) for n in ("teacher", "student", "int8"))]
+    command += [
+        "--lengths",
+        "16",
+        "64",
+        "128",
+        "--repeats",
+        "1",
+        "--batches",
+        "1",
+        "--output",
+        str(tmp_path / "o.json"),
+    ]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout.splitlines()[-1])
+    assert figures == json.loads((tmp_path / "o.json").read_text()) and figures["threads"] == [1]
+    models = figures["models"]
+    forms = {name: list(its["megabytes"]) for name, its in models.items()}
+    assert forms == dict(teacher=["litebert", "transformers"], student=["litebert", "transformers"], int8=["onnx int8"])
+    for its in models.values():
+        for key in ("latency_ms", "samples_per_s"):
+            assert list(its[key]) == [f"{form}, 1 thread" for form in its["megabytes"]]
+            for by_length in its[key].values():
+                assert list(by_length) == ["16", "64"]  # 128 is more than they take
+                assert all(0 < low <= median <= high for low, median, high in by_length.values())
+        assert all(its["peak_megabytes"][form] > its["library_megabytes"][form] > 10 for form in its["megabytes"])
+    assert models["int8"]["library_megabytes"]["onnx int8"] < models["student"]["library_megabytes"]["litebert"]
+    (row,) = (line for line in done.stdout.splitlines() if line.startswith("| litebert, 1 thread | student"))
+    speeds = [models[name]["latency_ms"]["litebert, 1 thread"]["64"][1] for name in ("teacher", "student")]
+    assert math.isclose(float(row.split("|")[4].split()[-1].rstrip("x")), speeds[0] / speeds[1], abs_tol=0.01)
+
+    refused = subprocess.run(
+        [*command[:2], str(tmp_path / "no")], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert refused.returncode == 2 and refused.stderr.splitlines()[-1].startswith(
+        f"inference: {tmp_path / 'no'}: no model"
+    )

@@ -63,6 +63,7 @@ class Split:
         vocab_size: number of ids.
         seq_length: tokens of a sample, at most.
         pairs: what its pairs are for: ``sop``, ``nsp`` or ``none``.
+        sources: names, at the numbers that samples have.
         samples, tokens, documents: how many there are.
         copies: masked copies of each sample.
         block_samples: int64 [blocks], samples of each, in the order of the manifest.
@@ -96,6 +97,7 @@ class Split:
         self.vocab_size = manifest.vocab_size
         self.seq_length = int(manifest.config["pairs"]["seq_length"])
         self.pairs = str(manifest.config["pairs"]["objective"])
+        self.sources = tuple(manifest.sources)
         self.samples, self.tokens, self.documents = entry.samples, entry.tokens, entry.documents
         self.copies = len(entry.masked)
         self.block_samples = np.array([samples for shard in entry.shards for samples in shard.samples], np.int64)

@@ -81,6 +81,26 @@ def linear_cross_entropy(
     return loss, right
 
 
+@torch.no_grad()
+def each_cross_entropy(
+    rows_ME: Tensor, weight_VE: Tensor, bias_V: Tensor, labels_M: Tensor, chunk: int = CHUNK
+) -> tuple[Tensor, Tensor]:
+    """What `linear_cross_entropy` sums up, row by row and without gradients.
+
+    Returns:
+        losses in nats, [M], of at least fp32; and bool [M], whether the right word has the highest logit, or is the
+        first of those that have.
+    """
+    exact = torch.promote_types(rows_ME.dtype, torch.float32)
+    size = max(1, chunk // len(weight_VE))
+    losses, right = [], []
+    for rows_CE, labels_C in zip(rows_ME.split(size), labels_M.split(size), strict=True):
+        logs_CV = F.linear(rows_CE, weight_VE, bias_V).to(exact).log_softmax(-1)
+        losses.append(-logs_CV.gather(1, labels_C[:, None]).squeeze(1))
+        right.append(logs_CV.argmax(-1) == labels_C)
+    return torch.cat(losses), torch.cat(right)
+
+
 class _LinearCriterion(torch.autograd.Function):
     @staticmethod
     def forward(

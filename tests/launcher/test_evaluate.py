@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
 import pytest
+import torch
 
 import launcher.evaluate
+from litebert.data.split import Split
+from litebert.evaluate.heldout import evaluate_heldout
 from litebert.export.huggingface import export_huggingface
 from litebert.train.trained import load_trained
 from tests.litebert.evaluate.made_up import made_task
@@ -63,9 +67,16 @@ def test_a_run_its_checkpoint_and_its_export_are_the_same_model(shards, tmp_path
 def test_held_out_documents_are_measured_as_before(shards, tmp_path, capsys):
     run = run_on(shards, tmp_path)
     assert launcher.evaluate.main([str(run), "--data", str(shards), "--output", str(tmp_path / "out.json")]) == 0
-    figures = json.loads(capsys.readouterr().out)
+    out, err = capsys.readouterr()
+    figures = json.loads(out)
     assert figures == json.loads((tmp_path / "out.json").read_text())
     assert figures["step"] == 100 and figures["mlm_loss"] > 0 and figures["kl"] is None
+    train, heldout = Split(shards, "train"), Split(shards, "heldout")
+    alone = dataclasses.asdict(evaluate_heldout(load_trained(run).model, train, heldout, torch.device("cpu")))
+    assert {key: figures[key] for key in alone} == json.loads(json.dumps(alone))  # to the bit
+    assert figures["mlm_by"]["source"]["made-up"]["masked_tokens"] == figures["masked_tokens"]
+    assert 0 < figures["sop_strangers"]["pairs"] <= figures["pairs"]
+    assert "| source | made-up |" in err and "are called swapped" in err
 
 
 def test_what_is_wrong_is_said_in_a_line(tmp_path, capsys):

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from litebert.model import PRESETS, Packing, PretrainingModel
-from litebert.model.cross_entropy import Judged, linear_criterion, linear_cross_entropy
+from litebert.model.cross_entropy import Judged, each_cross_entropy, linear_criterion, linear_cross_entropy
 from tests.allocations import Allocations
 
 VOCAB = 50
@@ -64,6 +64,18 @@ def test_of_equal_logits_the_first_counts() -> None:
     """A model that says nothing yet is not right everywhere."""
     _, right = linear_cross_entropy(torch.zeros(6, 4), torch.zeros(9, 4), torch.zeros(9), torch.arange(6) % 3)
     assert right == 2
+
+
+@pytest.mark.parametrize("rows", [0, 20])
+@pytest.mark.parametrize("chunk", [1, 3 * VOCAB, 1000 * VOCAB])
+def test_row_by_row_it_is_the_loss_of_whole_logits(rows: int, chunk: int) -> None:
+    rows_ME, weight_VE, bias_V, labels_M = inputs(rows, torch.float64)
+    labels_M[: rows // 2] = F.linear(rows_ME, weight_VE, bias_V).argmax(-1)[: rows // 2]
+    losses_M, right_M = each_cross_entropy(rows_ME, weight_VE, bias_V, labels_M, chunk)
+    logits_MV = F.linear(rows_ME, weight_VE, bias_V).detach()
+    torch.testing.assert_close(losses_M, F.cross_entropy(logits_MV, labels_M, reduction="none"))
+    assert torch.equal(right_M, logits_MV.argmax(-1) == labels_M) and right_M.sum() >= rows // 2
+    assert not losses_M.requires_grad
 
 
 def test_without_a_gradient_none_is_taken() -> None:

@@ -1,0 +1,305 @@
+"""Size, memory and speed of encoders, a teacher's and its students', in every form they are exported in.
+
+python benchmarks/inference.py MODEL... [--threads 1 2] [--lengths 32 128 512] [--output FILE.json]
+
+A model is a run of this project or one of its checkpoints, which is exported into a temporary folder; a Hugging Face
+folder; or a folder of an exported ONNX file. Their forms, the first two in PyTorch, all but the last in fp32:
+
+- litebert: our encoder, unpadded;        - onnx: ONNX Runtime;
+- transformers: AutoModel;                - onnx int8: the same, quantised as `--quantize int8` does.
+
+What is timed is what a user of an encoder runs, ids to last hidden states, without the masked-word head: of an ONNX
+file the part that leads there. Tokenizing is not in it. All samples of a batch have the length, so that none is padded.
+
+- parameters: of the encoder, embeddings and layers, without heads; what layers share counts once;
+- MB: of the weights' file as it is exported, heads included;
+- memory: MB that a fresh process has had at most once it has loaded the encoder and run one batch, of 32 samples of 128
+  tokens (or the model's longest), and had before it opened the encoder, with its libraries imported (transformers
+  imports some later). With the first number of --threads;
+- latency at batch 1 and throughput at batch 32, of wall time: medians and quartiles. Each form of each model has its
+  own process, and they are asked in turn, so that what slows the machine for a while slows all of them;
+- ratios to the first model in the same form.
+
+The last line is one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx.utils
+import onnxruntime
+import torch
+import transformers
+from machine import processor
+
+from litebert.export.huggingface import export_huggingface
+from litebert.export.onnx_folder import export_onnx
+from litebert.train.trained import load_trained
+
+ROOT = Path(__file__).parents[1]
+FORMS = ("litebert", "transformers", "onnx", "onnx int8")
+BATCH = 32
+MEMORY_LENGTH = 128
+CALLS = 5  # of a turn at batch 1, after one that is not counted
+QUARTILES = (25, 50, 75)
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """An encoder to measure.
+
+    Attributes:
+        path: where the user has it.
+        parameters: of the encoder.
+        positions: tokens of its longest input.
+        vocab_size: number of ids.
+        files: by form, what its process opens.
+        megabytes: by form, of the weights as they are exported.
+    """
+
+    path: Path
+    parameters: int
+    positions: int
+    vocab_size: int
+    files: dict[str, Path]
+    megabytes: dict[str, float]
+
+    @classmethod
+    def of(cls, path: Path, folder: Path) -> Model:
+        """Opens a model, with a new folder for what is made of it. Raises ValueError where there is none."""
+        folder.mkdir()
+        if (path / "model.onnx").is_file():
+            return cls._described(path, path, {_precision(path): path}, folder)
+        if (path / "config.json").is_file():
+            return cls._described(path, path, {"litebert": path, "transformers": path}, folder)
+        if not any((path / name).is_file() for name in ("run.json", "checkpoint.json")):
+            raise ValueError(
+                f"{path}: no model (no run.json, checkpoint.json, config.json or model.onnx): give a run, a checkpoint "
+                "of one, a Hugging Face folder, or a folder of an exported ONNX file"
+            )
+        trained = load_trained(path)
+        export_huggingface(trained, folder / "hf")
+        export_onnx(trained, folder / "onnx")
+        export_onnx(trained, folder / "int8", int8=True)
+        made = dict(zip(FORMS, (folder / name for name in ("hf", "hf", "onnx", "int8")), strict=True))
+        return cls._described(path, folder / "hf", made, folder)
+
+    @classmethod
+    def _described(cls, path: Path, described: Path, folders: dict[str, Path], made: Path) -> Model:
+        """``described``: a folder with its config.json; ``made``: where what is cut out of ONNX files is kept."""
+        config = transformers.AutoConfig.from_pretrained(described, local_files_only=True)
+        with torch.device("meta"):
+            shape = transformers.AutoModel.from_config(config)
+        sizes = {name: weight.numel() for name, weight in shape.named_parameters() if "pooler" not in name}
+        files, megabytes = {}, {}
+        for form, folder in folders.items():
+            is_onnx = (folder / "model.onnx").is_file()
+            files[form] = _encoder(folder, made / f"{form}.onnx") if is_onnx else folder
+            weights = folder.glob("model.onnx" if is_onnx else "*.safetensors")
+            megabytes[form] = sum(file.stat().st_size for file in weights) / 1e6
+        return cls(path, sum(sizes.values()), config.max_position_embeddings, config.vocab_size, files, megabytes)
+
+
+def _precision(folder: Path) -> str:
+    nodes = onnx.load(folder / "model.onnx").graph.node
+    return "onnx int8" if any(node.op_type == "DynamicQuantizeLinear" for node in nodes) else "onnx"
+
+
+def _encoder(folder: Path, encoder: Path) -> Path:
+    """The part of an exported file that gives the hidden states: ONNX Runtime computes every output a file has."""
+    inputs = [value.name for value in onnx.load(folder / "model.onnx").graph.input]
+    onnx.utils.extract_model(str(folder / "model.onnx"), str(encoder), inputs, ["last_hidden_state"])
+    return encoder
+
+
+class Encoder:
+    """A model in one of its forms, in a process of its own (encoders.py).
+
+    Attributes:
+        name, form: of which model, in which form.
+        positions: tokens of its longest input.
+        memory: MB, ``peak`` and of them ``libraries``.
+    """
+
+    def __init__(self, name: str, model: Model, form: str, threads: int) -> None:
+        self.name, self.form, self.positions = name, form, model.positions
+        arguments = (threads, model.vocab_size, BATCH, min(MEMORY_LENGTH, model.positions))
+        self._process = subprocess.Popen(
+            [sys.executable, str(ROOT / "benchmarks/encoders.py"), form, str(model.files[form]), *map(str, arguments)],
+            env=os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.memory: dict[str, float] = self._answer()
+
+    def seconds(self, batch: int, length: int, calls: int) -> list[float]:
+        """Of each call."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{json.dumps([batch, length, calls])}\n")
+        self._process.stdin.flush()
+        found: list[float] = self._answer()
+        return found
+
+    def end(self) -> None:
+        """Ends its process."""
+        self._process.communicate()
+
+    def _answer(self) -> Any:
+        assert self._process.stdout is not None
+        if not (line := self._process.stdout.readline()):
+            raise ValueError(f"{self.name}, {self.form}: its process ended ({self._process.wait()}), see above")
+        return json.loads(line)
+
+
+def timed(
+    encoders: Sequence[Encoder], lengths: Sequence[int], repeats: int, batches: int
+) -> dict[tuple[str, str, int, int], list[float]]:
+    """Seconds by name, form, batch and length: of each length that a model takes, in turn."""
+    found: dict[tuple[str, str, int, int], list[float]] = defaultdict(list)
+    for batch, turns, calls in ((1, repeats, CALLS), (BATCH, batches, 1)):
+        for length in lengths:
+            able = [encoder for encoder in encoders if length <= encoder.positions]
+            for turn in range(turns + 1):  # the first warms up
+                for encoder in able:
+                    if batch == 1:  # its caches are another's by now
+                        encoder.seconds(batch, length, 1)
+                    seconds = encoder.seconds(batch, length, calls)
+                    if turn:
+                        found[encoder.name, encoder.form, batch, length] += seconds
+    return found
+
+
+def measure(models: dict[str, Model], options: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """The figures of each model, by name. Speeds are by form with its threads, and by length: quartiles."""
+    found: dict[str, dict[str, Any]] = {
+        name: {
+            "path": str(model.path),
+            "parameters": model.parameters,
+            "max_positions": model.positions,
+            "megabytes": {form: round(size, 2) for form, size in model.megabytes.items()},
+            **{key: {} for key in ("peak_megabytes", "library_megabytes", "latency_ms", "samples_per_s")},
+        }
+        for name, model in models.items()
+    }
+    for threads in options.threads:
+        encoders = []
+        try:
+            for form in FORMS:
+                for name, model in models.items():
+                    if form in model.files:
+                        encoders.append(Encoder(name, model, form, threads))
+            seconds = timed(encoders, options.lengths, options.repeats, options.batches)
+        finally:
+            for encoder in encoders:
+                encoder.end()
+        for encoder in encoders if threads == options.threads[0] else []:
+            for key, kind in (("peak_megabytes", "peak"), ("library_megabytes", "libraries")):
+                found[encoder.name][key][encoder.form] = round(encoder.memory[kind], 1)
+        for (name, form, batch, length), each in seconds.items():
+            key = "latency_ms" if batch == 1 else "samples_per_s"
+            values = np.array(each) * 1000 if batch == 1 else batch / np.array(each)
+            by_length = found[name][key].setdefault(labelled(form, threads), {})
+            by_length[str(length)] = [round(value, 3) for value in np.percentile(values, QUARTILES).tolist()]
+    return found
+
+
+def labelled(form: str, threads: int) -> str:
+    return f"{form}, {threads} thread{'s' * (threads > 1)}"
+
+
+def sizes(found: dict[str, dict[str, Any]]) -> str:
+    """Of what does not take time, in Markdown."""
+    rows = [
+        ["model", "parameters", "form", "MB", "memory, MB", "of it imports"],
+        ["---", "---:", "---", *["---:"] * 3],
+    ]
+    for name, figures in found.items():
+        for form, size in figures["megabytes"].items():
+            memory = (f"{figures[key][form]:,.0f}" for key in ("peak_megabytes", "library_megabytes"))
+            rows.append([name, f"{figures['parameters']:,}", form, f"{size:,.1f}", *memory])
+    return markdown(rows)
+
+
+def speeds(found: dict[str, dict[str, Any]], lengths: Sequence[int]) -> str:
+    """Latency and throughput in Markdown: median (quartiles), and how many times as fast as the first model."""
+    rows = [["form", "model", *(f"{unit}, {length} tokens" for unit in ("ms", "samples/s") for length in lengths)]]
+    rows.append(["---", "---", *["---:"] * (2 * len(lengths))])
+    first = next(iter(found.values()))
+    for form in dict.fromkeys(form for figures in found.values() for form in figures["latency_ms"]):
+        for name, figures in found.items():
+            if form in figures["latency_ms"]:
+                cells = [
+                    cell(figures[key][form], first[key].get(form, {}), str(length), power)
+                    for key, power in (("latency_ms", -1), ("samples_per_s", 1))
+                    for length in lengths
+                ]
+                rows.append([form, name, *cells])
+    return markdown(rows)
+
+
+def cell(figures: dict[str, list[float]], first: dict[str, list[float]], length: str, power: int) -> str:
+    if length not in figures:
+        return "-"
+    low, median, high = figures[length]
+    ratio = f" {(median / first[length][1]) ** power:.2f}x" if length in first else ""
+    return f"{median:,.4g} ({low:,.4g} to {high:,.4g}){ratio}"
+
+
+def markdown(rows: Sequence[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("models", type=Path, nargs="+", metavar="MODEL", help="others are compared to the first")
+    parser.add_argument("--threads", type=int, nargs="+", default=[1])
+    parser.add_argument("--lengths", type=int, nargs="+", default=[32, 128, 512], help="those that a model takes")
+    parser.add_argument("--repeats", type=int, default=10, help=f"turns of {CALLS} calls at batch 1")
+    parser.add_argument("--batches", type=int, default=5, help=f"turns of a call at batch {BATCH}")
+    parser.add_argument("--output", type=Path, help="JSON file to write")
+    options = parser.parse_args()
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    names = [path.resolve().name for path in options.models]
+    begin = time.monotonic()
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            models = {
+                name if names.count(name) == 1 else str(path): Model.of(path, Path(folder) / str(number))
+                for number, (name, path) in enumerate(zip(names, options.models, strict=True))
+            }
+            print(
+                f"{processor()}, load {os.getloadavg()[0]:.1f}, {options.repeats} x {CALLS} calls at batch 1,", end=" "
+            )
+            print(f"{options.batches} at batch {BATCH}, in turn", flush=True)
+            found = measure(models, options)
+    except (ValueError, OSError) as error:
+        print(f"inference: {error}", file=sys.stderr)
+        return 2
+    print(f"\n{sizes(found)}\n\n{speeds(found, options.lengths)}\n\n{time.monotonic() - begin:.0f} s in all")
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
+    versions = {library.__name__: library.__version__ for library in (torch, transformers, onnxruntime)}
+    report = {"models": found, **versions, "processor": processor(), "threads": options.threads, "commit": commit}
+    if options.output:
+        options.output.write_text(json.dumps(report, indent=1) + "\n")
+    print(json.dumps(report))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
