@@ -287,3 +287,26 @@ def test_the_inference_benchmark_runs_on_small_models(shards, tmp_path):
     assert refused.returncode == 2 and refused.stderr.splitlines()[-1].startswith(
         f"inference: {tmp_path / 'no'}: no model"
     )
+
+
+def test_the_study_tables_differences_from_the_student(benchmarks):
+    study = benchmarks("study")
+
+    def task(name, mean, **more):
+        summary = {"mean": mean, "interval": (mean - 0.02, mean + 0.02)}
+        return {"task": name, "metric": "f1", **{arm: {"test": {"f1": summary}} for arm in ("model", *more)}}
+
+    heldout = {
+        name: {"parameters": 10, "mlm_loss": 5.0, "kl": kl, "agreement": kl and 0.75}
+        for name, kl in (("teacher", None), ("student", 0.5), ("without ce", 0.7))
+    }
+    scores = {"teacher": 0.66, "student": 0.64, "without ce": 0.6}
+    tasks = {name: {"tasks": [task("a", mean), task("b", mean - 0.2)]} for name, mean in scores.items()}
+    rows = {name: study.row(name, heldout, tasks) for name in heldout}
+    floor = [task("a", 0.3, floor=True), task("b", 0.1, floor=True)]
+    rows["no pretraining"] = study.floor_row(floor)
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in study.table(rows).splitlines()]
+    assert cells[0][4:6] == ["a", "b"] and len({len(row) for row in cells}) == 1
+    assert cells[2] == ["teacher", "5.000", "", "", "66.0 ± 2.0", "46.0 ± 2.0", "56.00", "+2.00", ""]
+    assert cells[4] == ["without ce", "5.000", "0.700", "75.0%", "60.0 ± 2.0", "40.0 ± 2.0", "50.00", "-4.00", "-2.96"]
+    assert cells[5] == ["no pretraining", "", "", "", "30.0 ± 2.0", "10.0 ± 2.0", "20.00", "-34.00", ""]

@@ -1,0 +1,253 @@
+"""What DistilBERT's choices are worth: a teacher, students of half its layers, and the same without each part.
+
+python benchmarks/study.py --output DIR [--text CORPUS ...] [--vocab vocab.txt] [--tasks FOLDER ...]
+    [--teacher-steps 7000] [--student-steps 1600]
+
+Every step is a command that users have: shards of BERT's Chinese vocabulary, without the tasks' test texts; a BERT of
+12 layers; its answers from a service that records them (codec hidden), to students on the same batches, two at a time.
+Then each on held-out documents, and fine-tuned on tasks, with the floor: the student's shape from random weights. What
+is done already stays, so it can be stopped, and started again with the same --output. The last line is one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from machine import processor
+
+ROOT = Path(__file__).parents[1]
+SHARED = ROOT.parent / "shared"
+TASKS = ("tnews10k", "thucnews_titles", "cluener")
+SHAPE = {
+    "model.hidden_size": 192,
+    "model.embedding_size": 192,
+    "model.num_heads": 3,
+    "model.intermediate_size": 768,
+    "model.max_positions": 128,
+    "model.pooler": "false",
+    "model.token_types": 0,
+    "model.dropout": 0.0,
+    "data.global_batch": 32,
+    "data.micro_tokens": 8192,
+    "optimizer.betas": "[0.9, 0.98]",
+    "optimizer.clip_norm": 1.0,
+    "train.log_every": 25,
+    "train.evaluate_samples": 1024,
+    "train.keep_every": 0,
+}
+TEACHER = {
+    **SHAPE,
+    "objective.sop": 0,
+    "optimizer.lr": 5e-4,
+    "train.evaluate_every": 500,
+    "train.checkpoint_every": 250,
+}
+STUDENT = {
+    **SHAPE,
+    "optimizer.lr": 5e-4,
+    "train.evaluate_every": 400,
+    "train.checkpoint_every": 400,
+    "distill.patience": 600,
+}
+RANDOM = {"distill.start": "random"}
+STUDENTS: Mapping[str, Mapping[str, object]] = {
+    "student": {},
+    "control": {**RANDOM, "distill.ce": 0, "distill.cos": 0},
+    "without ce": {"distill.ce": 0},
+    "without cos": {"distill.cos": 0},
+    "without mlm": {"objective.mlm": 0},
+    "from random weights": RANDOM,
+}
+PAPER = {"without ce": -2.96, "without cos": -1.46, "without mlm": -0.31, "from random weights": -3.69}  # of GLUE
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+FINETUNING = ("--train.samples", "3000", "--train.epochs", "3", "--train.seeds", "3")
+
+
+def run(command: list[object], log: Path) -> None:
+    """Runs it to its end; what it says goes to the end of the file."""
+    with log.open("a") as file:
+        done = subprocess.run([*map(str, command)], cwd=ROOT, env=ENVIRONMENT, stdout=file, stderr=subprocess.STDOUT)
+    if done.returncode:
+        raise SystemExit(f"study: {command[1]} ended with exit code {done.returncode}; see {log}")
+
+
+def flags(settings: Mapping[str, object]) -> list[str]:
+    return [part for key, value in settings.items() for part in (f"--{key}", str(value))]
+
+
+def length(steps: int) -> dict[str, object]:
+    """Of a run; a fourteenth of it warms up."""
+    return {"train.steps": steps, "schedule.warmup_steps": steps // 14}
+
+
+class Study:
+    """Its stages, each of which does what is not done yet.
+
+    Attributes:
+        output: where everything is kept.
+        tasks: folders to fine-tune on.
+    """
+
+    def __init__(self, output: Path, tasks: list[Path]) -> None:
+        self.output, self.tasks = output, tasks
+        self._tokenizer, self._shards = output / "tokenizer", output / "shards"
+
+    def shards(self, text: list[Path], vocab: Path) -> None:
+        """Of the text, without what the tasks test."""
+        tests = [str(found) for task in self.tasks for found in task.glob("test.*")]
+        build: list[object] = ["--input", *text, "--tokenizer", self._tokenizer, "--output", self._shards]
+        build += ["--pairs.objective", "none", "--clean.marks", "plain", "--masks.copies", 2, "--workers", 2]
+        log, verbs = self.output / "data.log", [sys.executable, "-m", "data_tools"]
+        if not self._tokenizer.exists():
+            run([*verbs, "tokenizer", "--wordpiece", vocab, "--output", self._tokenizer], log)
+        if not self._shards.exists():
+            run([*verbs, "build", *build, "--dedup.evaluation.files", json.dumps(tests)], log)
+
+    def teacher(self, steps: int) -> None:
+        """Two ranks, each a core's."""
+        given = [
+            "--config",
+            ROOT / "launcher/recipes/bert_base.yaml",
+            "--data",
+            self._shards,
+            "--run",
+            self.model("teacher"),
+        ]
+        settings = {**TEACHER, **length(steps)}
+        if not (self.model("teacher") / "done.json").exists():
+            command = [Path(sys.executable).with_name("deepspeed"), "--num_gpus", 2, ROOT / "launcher/pretrain.py"]
+            run([*command, *given, *flags(settings)], self.output / "teacher.log")
+
+    def students(self, steps: int, together: int) -> None:
+        """All from one teacher, which answers each block once."""
+        todo = [name for name in STUDENTS if not (self.model(name) / "done.json").exists()]
+        if todo:
+            with self._served() as fleet, ThreadPoolExecutor(together) as pool:
+                list(pool.map(lambda name: self._student(name, steps, fleet), todo))
+
+    def _student(self, name: str, steps: int, fleet: Path) -> None:
+        settings = {**STUDENT, **STUDENTS[name], **length(steps)}
+        given = ["--data", self._shards, "--run", self.model(name), "--fleet", fleet, *flags(settings)]
+        given += [] if STUDENTS[name].get("distill.start") == "random" else ["--teacher", self.model("teacher")]
+        recipe = ROOT / "launcher/recipes/distil_6l.yaml"
+        log = self.output / f"{self.model(name).name}.log"
+        run([sys.executable, ROOT / "launcher/distill.py", "--config", recipe, *given], log)
+
+    @contextlib.contextmanager
+    def _served(self) -> Iterator[Path]:
+        """Where the teacher is found, for as long as this lasts."""
+        fleet = self.output / "fleet"
+        given = ["--teacher", self.model("teacher"), "--data", self._shards, "--codec.kind", "hidden"]
+        given += ["--serve", fleet, "--record", self.output / "answers", "--copies", 0]
+        command = [sys.executable, ROOT / "launcher/teach.py", *given]
+        with (self.output / "serving.log").open("a") as log:
+            serving = subprocess.Popen([*map(str, command)], cwd=ROOT, env=ENVIRONMENT, stdout=log, stderr=log)
+        try:
+            yield fleet
+        finally:
+            serving.terminate()
+            serving.wait()
+
+    def heldout(self) -> dict[str, Any]:
+        """Figures on the held-out documents, beside the teacher's."""
+        beside = ["--teacher", self.model("teacher")]
+        more: dict[str, list[object]] = {"teacher": [], **{name: [*beside] for name in STUDENTS}}
+        return {name: self._evaluated(name, "heldout", ["--data", self._shards, *more[name]]) for name in more}
+
+    def finetuned(self, together: int) -> dict[str, Any]:
+        """Scores on the tasks; of the student, the floor's too."""
+        given: list[object] = ["--task", *self.tasks, *FINETUNING]
+        more = {name: [*given, "--floor"] if name == "student" else given for name in ("teacher", *STUDENTS)}
+        with ThreadPoolExecutor(together) as pool:
+            return dict(zip(more, pool.map(lambda name: self._evaluated(name, "tasks", more[name]), more), strict=True))
+
+    def _evaluated(self, name: str, kind: str, given: list[object]) -> Any:
+        output = self.output / f"{self.model(name).name}.{kind}.json"
+        if not output.exists():
+            command = [sys.executable, ROOT / "launcher/evaluate.py", self.model(name), *given, "--output", output]
+            run(command, output.with_suffix(".log"))
+        return json.loads(output.read_text())
+
+    def model(self, name: str) -> Path:
+        return self.output / name.replace(" ", "-")
+
+
+def row(name: str, heldout: Mapping[str, Any], tasks: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the table: losses in nats, scores in per cent with half the widths of their intervals."""
+    scores = {each["task"]: percent(each, "model") for each in tasks[name]["tasks"]}
+    return {
+        "parameters": heldout[name]["parameters"],
+        "mlm_loss": round(heldout[name]["mlm_loss"], 4),
+        "kl": heldout[name]["kl"] and round(heldout[name]["kl"], 4),
+        "agreement": heldout[name]["agreement"] and round(heldout[name]["agreement"], 4),
+        "tasks": scores,
+        "mean": mean(scores),
+        "paper": PAPER.get(name),
+    }
+
+
+def floor_row(tasks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Of the student's shape without any pretraining."""
+    scores = {each["task"]: percent(each, "floor") for each in tasks}
+    return {"tasks": scores, "mean": mean(scores)}
+
+
+def percent(task: Mapping[str, Any], arm: str) -> list[float]:
+    summary = task[arm]["test"][task["metric"]]
+    low, high = summary["interval"]
+    return [round(100 * summary["mean"], 2), round(50 * (high - low), 2)]
+
+
+def mean(scores: Mapping[str, list[float]]) -> float:
+    return round(sum(score for score, _ in scores.values()) / len(scores), 2)
+
+
+def table(rows: Mapping[str, Mapping[str, Any]]) -> str:
+    """Markdown; the last two columns are differences from the student, here and in the paper."""
+    tasks, student = list(rows["student"]["tasks"]), rows["student"]["mean"]
+    heads = ["", "MLM loss", "KL", "agreement", *tasks, "mean", "from the student", "in the paper"]
+    lines = [heads, ["---"] * len(heads)]
+    for name, each in rows.items():
+        held = [f"{each[key]:.3f}" if each.get(key) else "" for key in ("mlm_loss", "kl")]
+        agreement = f"{each['agreement']:.1%}" if each.get("agreement") else ""
+        scores = ["{:.1f} ± {:.1f}".format(*each["tasks"][task]) for task in tasks]
+        paper = f"{each['paper']:+.2f}" if each.get("paper") else ""
+        lines.append([name, *held, agreement, *scores, f"{each['mean']:.2f}", f"{each['mean'] - student:+.2f}", paper])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--text", type=Path, nargs="+", default=[SHARED / "corpus/pretrain.jsonl.xz"])
+    parser.add_argument("--vocab", type=Path, default=SHARED / "models/vocab-zh-21128.txt")
+    parser.add_argument("--tasks", type=Path, nargs="+", default=[SHARED / "tasks" / name for name in TASKS])
+    parser.add_argument("--output", type=Path, required=True, help="folder for shards, runs and figures")
+    parser.add_argument("--teacher-steps", type=int, default=7000, help="of 32 samples")
+    parser.add_argument("--student-steps", type=int, default=1600, help="of 32 samples")
+    parser.add_argument("--together", type=int, default=2, help="students trained, and models fine-tuned, at a time")
+    options = parser.parse_args()
+    options.output.mkdir(parents=True, exist_ok=True)
+    study, names = Study(options.output.resolve(), options.tasks), ["teacher", *STUDENTS]
+    study.shards(options.text, options.vocab)
+    study.teacher(options.teacher_steps)
+    study.students(options.student_steps, options.together)
+    heldout, tasks = study.heldout(), study.finetuned(options.together)
+    rows = {name: row(name, heldout, tasks) for name in names}
+    rows["no pretraining"] = floor_row(tasks["student"]["tasks"])
+    print(table(rows))
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
+    print(json.dumps({"rows": rows, "torch": version("torch"), "processor": processor(), "commit": commit}))
+
+
+if __name__ == "__main__":
+    main()
