@@ -21,6 +21,12 @@ StrictModes no
 UsePAM no
 PermitRootLogin prohibit-password
 """
+_SSH = """
+IdentityFile {folder}/key
+StrictHostKeyChecking no
+UserKnownHostsFile /dev/null
+LogLevel ERROR
+"""
 
 
 class Nodes:
@@ -45,6 +51,7 @@ class Nodes:
         for key in ("key", "host_key"):
             _do("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self.folder / key)
         (self.folder / "sshd_config").write_text(_SSHD.format(folder=self.folder))
+        (self.folder / "ssh_config").write_text(_SSH.format(folder=self.folder))
         Path("/run/sshd").mkdir(exist_ok=True)
         try:
             for number in range(2):
@@ -71,7 +78,9 @@ class Nodes:
     def start(self, name: str, command: list[str], **more: object) -> subprocess.Popen[bytes]:
         """A process on a node."""
         space = self._space(NAMES.index(name))
-        inside = f'hostname {name}; mount --bind {self.folder}/hosts /etc/hosts; exec "$@"'
+        own = {"hosts": "/etc/hosts", "ssh_config": "/etc/ssh/ssh_config"}
+        mounts = "".join(f"mount --bind {self.folder}/{file} {place}; " for file, place in own.items())
+        inside = f'set -e; hostname {name}; {mounts} exec "$@"'
         entered = ["nsenter", f"--net=/run/netns/{space}", "unshare", "--uts", "--mount"]
         return subprocess.Popen([*entered, "bash", "-c", inside, "node", *command], **more)  # type: ignore[call-overload]
 

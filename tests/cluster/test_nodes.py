@@ -50,10 +50,9 @@ def test_deepspeed_starts_ranks_on_both_nodes(nodes: Nodes, bench: Bench, small_
     """`deepspeed --hostfile hosts --launcher pdsh launcher/distill.py`: the weights of two ranks of one machine."""
     teacher = ("--teacher", bench.run("teacher"))
     (nodes.folder / ".deepspeed_env").write_text("OMP_NUM_THREADS=1\nDS_ACCELERATOR=cpu\nCUDA_VISIBLE_DEVICES=\n")
-    keys = f"-i {nodes.folder}/key -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR"
     front = [str(Path(sys.executable).with_name("deepspeed")), "--hostfile", str(nodes.hostfile), "--launcher", "pdsh"]
     script = [str(REPOSITORY / "launcher/distill.py"), *student(bench, "two_nodes", small_blocks, STEPS, *teacher)]
-    given = environment(PDSH_SSH_ARGS_APPEND=keys, HOME=nodes.folder)
+    given = environment(HOME=nodes.folder)
     log = nodes.folder / "pdsh.log"
     with log.open("w") as out:
         job = nodes.start("alpha", [*front, *script], env=given, cwd=nodes.folder, stdout=out, stderr=out)
