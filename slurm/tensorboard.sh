@@ -9,7 +9,7 @@
 #SBATCH --job-name=litebert-tensorboard
 #SBATCH --ntasks=1
 #SBATCH --cpus-per-task=1
-#SBATCH --mem=4G
+#SBATCH --mem=2G
 #SBATCH --time=08:00:00
 #SBATCH --output=tensorboard-%j.log
 set -euo pipefail
