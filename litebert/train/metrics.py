@@ -43,6 +43,13 @@ SHOWN = {
     "heldout_agreement": ".3f",
     BAD: "d",
 }
+MACHINE = {"tokens_per_s", "mfu", "loader_wait", "memory_gb", "checkpoint_s", "evaluation_s", "soft_mb_per_s"}
+
+
+def tag_of(name: str) -> str:
+    """Where a value is found in TensorBoard, which shows what has the first part in common together."""
+    group = "heldout" if name.startswith("heldout_") else "machine" if name in MACHINE else "training"
+    return f"{group}/{name}"
 
 
 class Metrics:
@@ -149,7 +156,7 @@ class _Lines:
         self._file.write(json.dumps(line) + "\n")
         for name, value in line.items():
             if name != "step":
-                self._tensorboard.add_scalar(name, value, line["step"])
+                self._tensorboard.add_scalar(tag_of(name), value, line["step"])
         self._tensorboard.flush()
         shown = [f"{name} {line[name]:{form}}" for name, form in SHOWN.items() if name in line]
         self.say(

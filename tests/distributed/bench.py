@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from litebert.train.metrics import MACHINE
+
 REPOSITORY = Path(__file__).parents[2]
 WORDS = [
     "今天",
@@ -29,7 +31,6 @@ WORDS = [
     "文化",
 ]
 STEPS = 20
-CLOCKED = {"tokens_per_s", "soft_mb_per_s", "mfu", "loader_wait", "memory_gb", "checkpoint_s", "evaluation_s"}
 
 # Odd sizes everywhere: no world size divides the parameters, so every partition has its padding.
 RECIPE = f"""
@@ -134,7 +135,7 @@ class Bench:
     def metrics(self, run: str) -> list[dict[str, float]]:
         """The lines of metrics.jsonl, without what depends on the clock."""
         lines = [json.loads(line) for line in (self.run(run) / "metrics.jsonl").read_text().splitlines()]
-        return [{key: line[key] for key in line.keys() - CLOCKED} for line in lines]
+        return [{key: line[key] for key in line.keys() - MACHINE} for line in lines]
 
     def losses(self, run: str) -> list[float]:
         """The loss of every line."""
