@@ -87,14 +87,23 @@ newest_step() {
 # again CODE TIMES: puts this job back into the queue, after an exit code, if that did not happen STUCK times already.
 again() {
     local state
-    state=$(squeue --noheader --jobs="$JOB" --format=%T)
+    state=$(patiently squeue --noheader --jobs="$JOB" --format=%T) || return "$1"
     if [[ $state != RUNNING ]]; then
         say "exit code $1, and the job is ending by itself ($state)"
     elif (($2 >= STUCK)); then
         say "exit code $1, and $2 starts in vain: this job ends; see above why. Submitted again, it goes on"
     else
         say "exit code $1: back into the queue"
-        if scontrol requeue "$JOB"; then exit 0; fi
+        if patiently scontrol requeue "$JOB"; then exit 0; fi
     fi
     return "$1"
+}
+
+# patiently COMMAND...: again until it succeeds, for a minute: Slurm may be busy, and a signal to the job ends what it asks.
+patiently() {
+    local tries=0
+    until "$@"; do
+        ((++tries < 60)) || return 1
+        sleep 1 || :
+    done
 }

@@ -56,9 +56,11 @@ def test_a_training_that_is_stopped_comes_back(slurm: dict[str, str], tmp_path: 
         wait_until(lambda: both_learn(job))
         job.cancel("--signal=USR1")
     assert job.codes == [0], job.log.read_text()
-    (first, second), text = starts_of(tmp_path / "run"), job.log.read_text()
-    assert first == (2, 0) and second[0] == 2 and second[1] > 0
-    assert text.count("can begin") == 1 and "exit code 85: back into the queue" in text
+    starts, text = starts_of(tmp_path / "run"), job.log.read_text()
+    steps = [step for _, step in starts]
+    assert {nodes for nodes, _ in starts} == {2} and steps == sorted(set(steps)) and steps[0] == 0
+    assert len(starts) == 2 if by == "signal" else len(starts) >= 2
+    assert text.count("can begin") == 1 and text.count("exit code 85: back into the queue") == len(starts) - 1
 
 
 def test_tasks_of_an_array_have_their_shares_and_come_back_by_themselves(slurm: dict[str, str], tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ save() {
 }
 trap 'save 85' USR1 TERM
 while ((step < steps)); do
-    sleep 0.1
+    sleep 0.1 || : # signals reach it too
     step=$((step + 1))
     ((step % 5)) || echo "step $step of rank $SLURM_PROCID"
 done
