@@ -16,11 +16,15 @@ import time
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from litebert.recipe import Recipe
 from litebert.train.checkpoint import published, read
+from litebert.train.journal import errors
 from litebert.train.metrics import BAD, SHOWN, lines_of
 from litebert.train.run import LOCK, ROLLBACKS
 
+LAST = 3  # errors that are shown
 RECENT = 10  # lines of metrics that the speed is the median of
 STARTS = ".starts"  # a line for each, by slurm/job.sh
 
@@ -30,7 +34,7 @@ def status(run: Path) -> list[str]:
     if not (run / "recipe.yaml").is_file():
         raise ValueError(f"{run}: not a run that has begun (no recipe.yaml): give the folder given as --run")
     lines = lines_of(run)
-    steps = Recipe.from_dict(json.loads((run / "run.json").read_text())["recipe"]).train.steps
+    steps = Recipe.from_dict(yaml.safe_load((run / "recipe.yaml").read_text())).train.steps
     kept = published(run)
     last: dict[str, Any] = lines[-1] if lines else {"step": 0}
     shown = [
@@ -77,7 +81,7 @@ def _troubles(run: Path, lines: list[dict[str, Any]]) -> list[str]:
     if (rollbacks := run / ROLLBACKS).exists():
         backs = [f"{back['first']}-{back['last']} with {back['reason']}" for back in json.loads(rollbacks.read_text())]
         found.append(f"errors  went back, and left out steps {'; '.join(backs)}")
-    return found
+    return [*found, *(f"errors  {line}" for line in errors(run)[-LAST:])]
 
 
 def main() -> int:

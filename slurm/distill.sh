@@ -5,8 +5,12 @@
 #   sbatch --nodes=2 --ntasks-per-node=8 --gpus-per-node=8 slurm/distill.sh --config RECIPE --data SHARDS --soft SOFT --run RUN
 #
 # With TEACHERS=1 in the environment, the first node (or so many) has a fleet of teachers, which answer the students on the
-# others. Teachers of another kind of node are a job of their own: slurm/teach.sh --serve FLEET, and here --fleet FLEET.
-# What follows the script's name is what launcher/distill.py takes. It checks, stops and goes on as slurm/pretrain.sh does.
+# others. For teachers on nodes of another kind, ask for a job of two components; the second one teaches:
+#
+#   sbatch --nodes=2 --gpus-per-node=8 --ntasks-per-node=8 : --nodes=1 --gpus-per-node=4 --ntasks-per-node=4 slurm/distill.sh ...
+#
+# or for two jobs: slurm/teach.sh --serve FLEET, and here --fleet FLEET. What follows the script's name is what
+# launcher/distill.py takes. It checks, stops and goes on as slurm/pretrain.sh does.
 #
 #SBATCH --job-name=litebert-distill
 #SBATCH --nodes=1
@@ -26,17 +30,23 @@ TEACH=${TEACH:---codec.kind hidden}         # what launcher/teach.py takes for t
 
 if first_time && [[ -z $(value_of --fleet "$@") ]]; then python distill --check "$@"; fi # a fleet may come later
 queue "$@"
-if ((TEACHERS)); then
+if [[ -n ${SLURM_HET_SIZE:-} ]]; then
+    of_students=(--het-group=0) of_teachers=(--het-group=1)
+elif ((TEACHERS)); then
     each=${SLURM_NTASKS_PER_NODE:-1}
     students=$((SLURM_JOB_NUM_NODES - TEACHERS))
     ((students > 0)) || { say "TEACHERS=$TEACHERS nodes of $SLURM_JOB_NUM_NODES leave none to students: ask for more --nodes"; exit 2; }
+    of_students=(--nodes="$students" --ntasks=$((students * each)) --relative="$TEACHERS")
+    of_teachers=(--nodes="$TEACHERS" --ntasks=$((TEACHERS * each)) --relative=0)
+fi
+if [[ -n ${of_teachers:-} ]]; then
     run=$(value_of --run "$@")
     refuse_a_second "$run/.starts"
     fleet=$run/.fleet
     rm -rf "$fleet"                         # where those were that a node took with it
-    OF_STEP=(--nodes="$TEACHERS" --ntasks=$((TEACHERS * each)) --relative=0)
+    OF_STEP=("${of_teachers[@]}")
     STAY=1 serve --teacher "$(value_of --teacher "$@")" --data "$(value_of --data "$@")" --serve "$fleet" $TEACH &
-    OF_STEP=(--nodes="$students" --ntasks=$((students * each)) --relative="$TEACHERS")
+    OF_STEP=("${of_students[@]}")
     set -- "$@" --fleet "$fleet"
 fi
 train distill "$@"

@@ -47,18 +47,19 @@ first_time() { ((${SLURM_RESTART_COUNT:-0} == 0)); }
 # a signal, or that lost a rank, goes back into the queue, unless it got no further the last times.
 STUCK=${STUCK:-3} # starts in a row that may get no further
 train() {
-    local run starts code=0
+    local run starts begun code=0
     run=$(value_of --run "$@")
     starts=$run/.starts # a line each
     refuse_a_second "$starts"
     mkdir -p "$run"
     echo "$(date -u +%FT%TZ) job=$SLURM_JOB_ID nodes=$SLURM_JOB_NUM_NODES step=$(newest_step "$run")" >>"$starts"
+    begun=$(date -u +%FT%T)
     trap : TERM USR1 INT # they are for the ranks, which save a checkpoint
     ranks "$@" || code=$?
     case $code in
         0) ;;
         2) return 2 ;; # it said what is wrong, and would say it again
-        *) again "$code" "$(grep -c "job=$SLURM_JOB_ID .*step=$(newest_step "$run")\$" "$starts")" ;;
+        *) again "$code" "$(grep -c "job=$SLURM_JOB_ID .*step=$(newest_step "$run")\$" "$starts")" "$(first_error "$run" "$begun")" ;;
     esac
 }
 
@@ -84,18 +85,24 @@ newest_step() {
     echo $((10#${newest#step-}))
 }
 
-# again CODE TIMES: puts this job back into the queue, after an exit code, if that did not happen STUCK times already.
+# first_error RUN SINCE: what ended a rank first, from then on.
+first_error() {
+    { cat "$1"/errors/rank-*.log 2>/dev/null || :; } | grep -v '^ ' | sort | awk -v since="$2" '$1 >= since && !told++' || :
+}
+
+# again CODE TIMES [WHY]: puts this job back into the queue, after an exit code, if that did not happen STUCK times already.
 again() {
-    local state
-    state=$(patiently squeue --noheader --jobs="$JOB" --format=%T) || return "$1"
+    local state verdict
+    state=$(patiently squeue --noheader --jobs="$JOB" --format=%T | sort -u) || return "$1" # a line for each component
     if [[ $state != RUNNING ]]; then
-        say "exit code $1, and the job is ending by itself ($state)"
+        verdict=", and the job is ending by itself ($state)"
     elif (($2 >= STUCK)); then
-        say "exit code $1, and $2 starts in vain: this job ends; see above why. Submitted again, it goes on"
+        verdict=", and $2 starts in vain: this job ends; see above why. Submitted again, it goes on"
     else
-        say "exit code $1: back into the queue"
-        if patiently scontrol requeue "$JOB"; then exit 0; fi
+        verdict=": back into the queue"
     fi
+    say "exit code $1$verdict${3:+; first of all, $3}"
+    if [[ $verdict == *queue ]] && patiently scontrol requeue "$JOB"; then exit 0; fi
     return "$1"
 }
 

@@ -1,7 +1,7 @@
 """A run folder: what lies in it, and what makes a continuation the same run.
 
-RUN/run.json  recipe.yaml  tokenizer/  ledger.bin  metrics.jsonl  tensorboard/  checkpoints/  done.json
-    rollbacks.json, where there was one: the batches that are left out
+RUN/run.json  recipe.yaml  tokenizer/  ledger.bin  metrics.jsonl  tensorboard/  checkpoints/  done.json  log.txt
+    rollbacks.json, where there was one: the batches that are left out; errors/, where there were some
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Any
 from litebert.recipe import CHANGEABLE, Recipe, fixed
 from litebert.train.checkpoint import Checkpoint, folder_of, latest, read
 from litebert.train.health import RollBack
+from litebert.train.journal import ERRORS, LOG
 from litebert.train.world import World
 
 LOCK = ".lock"
@@ -71,7 +72,7 @@ class RunFolder:
             except (ValueError, KeyError, TypeError) as error:
                 raise ValueError(f"{record}: not the record of a run ({error!r}): choose another --run") from None
             self.match(found, self.path)
-        elif any(entry.suffix != ".tmp" and not entry.name.startswith(".") for entry in self.path.iterdir()):
+        elif any(not _early(entry) for entry in self.path.iterdir()):
             raise ValueError(f"{self.path} holds something that is no run of litebert: choose another --run")
 
     @contextlib.contextmanager
@@ -192,6 +193,11 @@ class RunFolder:
     def finish(self, steps: int) -> None:
         """Records that the run is at its end, after so many steps."""
         write(self.path / "done.json", json.dumps({"step": steps}))
+
+
+def _early(entry: Path) -> bool:
+    """Whether a start that did not come far may have left it."""
+    return entry.suffix == ".tmp" or entry.name.startswith(".") or entry.name in (LOG, ERRORS)
 
 
 def ruled_out(run: Path) -> frozenset[int]:

@@ -33,6 +33,7 @@ from litebert.train.ds_config import read_ds_config, stage_of
 from litebert.train.engine import Engine
 from litebert.train.evaluation import Evaluation
 from litebert.train.health import RollBack
+from litebert.train.journal import kept, record
 from litebert.train.loop import DONE, Training
 from litebert.train.place import Place, came_back
 from litebert.train.preflight import problems
@@ -88,18 +89,30 @@ def train(command: Command, task_of: TaskOf, world: World, stop: StopRequest) ->
     ready = _ready(command, task_of, world)
     folder = ready.folder
     stop.listen()
-    with folder.held(_LEASE if came_back() else 0.0) if world.leads else contextlib.nullcontext():
-        while True:
-            try:
-                return _attempt(ready, world, stop, command.traced)
-            except DamagedBlock as error:
-                raise ValueError(f"{error}, or train without it: --data.corrupt quarantine") from error
-            except RollBack as back:
-                if world.leads:
-                    folder.roll_back(back)
-                    print(f"{back}; going back to the checkpoint before, to leave their batches out", flush=True)
-            gc.collect()  # the engine is full of cycles, and the next one wants its memory
-            world.control.barrier()
+    with contextlib.ExitStack() as stack:
+        if world.leads:
+            stack.enter_context(folder.held(_LEASE if came_back() else 0.0))
+            stack.enter_context(kept(folder.path))
+        try:
+            return _attempts(ready, world, stop, command.traced)
+        except Exception as error:
+            record(folder.path, world.rank, world.node, repr(error), traceback.format_exc())
+            raise
+
+
+def _attempts(ready: _Ready, world: World, stop: StopRequest, traced: int) -> int:
+    """Trains, and goes back where steps keep going bad; as ``train``."""
+    while True:
+        try:
+            return _attempt(ready, world, stop, traced)
+        except DamagedBlock as error:
+            raise ValueError(f"{error}, or train without it: --data.corrupt quarantine") from error
+        except RollBack as back:
+            if world.leads:
+                ready.folder.roll_back(back)
+                print(f"{back}; going back to the checkpoint before, to leave their batches out", flush=True)
+        gc.collect()  # the engine is full of cycles, and the next one wants its memory
+        world.control.barrier()
 
 
 def check(command: Command, task_of: TaskOf, world: World) -> str:

@@ -82,6 +82,7 @@ class World:
         control: for the training thread.
         saving: for the thread that saves.
         watching: for the threads that watch over each other.
+        node: the name of its machine, where the launcher tells.
     """
 
     rank: int
@@ -90,6 +91,7 @@ class World:
     control: Channel
     saving: Channel
     watching: Channel
+    node: str = ""
 
     @property
     def leads(self) -> bool:
@@ -127,7 +129,7 @@ def join_world(place: Place | None = None) -> World:
         for timeout in (CONTROL_TIMEOUT, CONTROL_TIMEOUT, FOREVER)
     )
     device = torch.device("cuda", place.local_rank) if on_gpu else torch.device("cpu")
-    return World(place.rank, place.size, device, control, saving, watching)
+    return World(place.rank, place.size, device, control, saving, watching, place.node)
 
 
 def _threads(place: Place) -> int:

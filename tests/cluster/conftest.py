@@ -1,10 +1,11 @@
-"""A real Slurm cluster of two nodes on this machine, if Slurm is installed: apt-get install slurm-wlm munge.
+"""A real Slurm cluster of four nodes on this machine, if Slurm is installed: apt-get install slurm-wlm munge.
 
 Its partition hi preempts what runs in main, the default.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import socket
@@ -17,11 +18,13 @@ import pytest
 
 from tests.distributed.bench import Bench
 
+NODES = ("node1", "node2", "node3", "node4")
+_PATH = os.pathsep.join((os.environ["PATH"], "/usr/sbin", "/sbin"))
 _DAEMONS = ("munged", "slurmctld", "slurmd")
 _SETTINGS = """
 ClusterName=test
 SlurmctldHost={host}(127.0.0.1)
-SlurmctldPort={ports[0]}
+SlurmctldPort={port}
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
@@ -39,6 +42,7 @@ PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 JobRequeue=1
 KillWait=5
+SlurmdTimeout=10
 ReturnToService=2
 StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool.%n
@@ -46,53 +50,100 @@ SlurmctldPidFile={folder}/slurmctld.pid
 SlurmdPidFile={folder}/slurmd.%n.pid
 SlurmctldLogFile={folder}/slurmctld.log
 SlurmdLogFile={folder}/slurmd.%n.log
-NodeName=node1 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=2 RealMemory=4000
-NodeName=node2 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=2 RealMemory=4000
-PartitionName=main Nodes=node1,node2 Default=YES State=UP PriorityTier=1 PreemptMode=REQUEUE GraceTime=20
-PartitionName=hi Nodes=node1,node2 State=UP PriorityTier=10
+{nodes}
+PartitionName=main Nodes=ALL Default=YES State=UP PriorityTier=1 PreemptMode=REQUEUE GraceTime=20
+PartitionName=hi Nodes=ALL State=UP PriorityTier=10
 """
+_NODE = "NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs=2 RealMemory=4000"
+
+
+class Cluster:
+    """Its daemons; a node's, and all processes of its jobs, are a PID namespace, so that it can die as machines do.
+
+    Attributes:
+        environment: that finds it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, host, (own, *ports) = folder, socket.gethostname(), _free_ports(1 + len(NODES))
+        (folder / "state").mkdir()
+        settings = folder / "slurm.conf"
+        nodes = [_NODE.format(name=name, host=host, port=port) for name, port in zip(NODES, ports, strict=True)]
+        settings.write_text(_SETTINGS.format(host=host, folder=folder, port=own, nodes="\n".join(nodes)))
+        (folder / "munge.key").write_bytes(os.urandom(128))
+        (folder / "munge.key").chmod(0o600)
+        self.environment = {**os.environ, "PATH": _PATH, "SLURM_CONF": str(settings)}
+        self._daemons: dict[str, subprocess.Popen[bytes]] = {}
+
+    @contextlib.contextmanager
+    def up(self) -> Iterator[Cluster]:
+        """All daemons, for as long as this lasts."""
+        munge = (f"--{name}={self._folder}/munge.{name}" for name in ("socket", "pid-file", "log-file", "seed-file"))
+        key = f"--key-file={self._folder}/munge.key"
+        try:
+            self._start("munged", ["munged", "--foreground", "--force", key, *munge])
+            self._start("slurmctld", ["slurmctld", "-D"])
+            for name in NODES:
+                self.revive(name)
+            self.wait_for_nodes()
+            yield self
+        finally:
+            for node in set(NODES) & set(self._daemons):
+                self.kill(node)  # as unshare waits for its child, whatever it is told
+            for daemon in self._daemons.values():
+                daemon.terminate()
+            for daemon in self._daemons.values():
+                try:
+                    daemon.wait(timeout=20)
+                except subprocess.TimeoutExpired:
+                    daemon.kill()
+
+    def kill(self, node: str) -> None:
+        """With -9: its daemon and everything that it started."""
+        self._daemons[node].kill()
+        self._daemons[node].wait()
+
+    def revive(self, node: str) -> None:
+        """A daemon, on a node without one."""
+        space = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
+        self._start(node, [*space, "slurmd", "-D", "-N", node])
+
+    def wait_for_nodes(self) -> None:
+        """Until all are idle."""
+        deadline = time.monotonic() + 60
+        while True:
+            command = ["sinfo", "-hN", "-p", "main", "-o", "%t"]
+            listed = subprocess.run(command, env=self.environment, capture_output=True, text=True)
+            if listed.stdout.split() == ["idle"] * len(NODES):
+                return
+            if time.monotonic() > deadline:
+                logs = "".join(path.read_text(errors="replace")[-500:] for path in self._folder.glob("*.out"))
+                pytest.fail(f"Slurm did not come up: {listed.stdout}{listed.stderr}{logs}")
+            time.sleep(0.2)
+
+    def _start(self, name: str, command: list[str]) -> None:
+        with (self._folder / f"{name}.out").open("a") as out:
+            self._daemons[name] = subprocess.Popen(command, env=self.environment, stdout=out, stderr=out)
+        time.sleep(0.5)
 
 
 @pytest.fixture(scope="session")
-def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """The environment that finds the cluster. Where Slurm is not installed, or we are not root, it is skipped; with
-    REQUIRE_SLURM in the environment, as in CI, that is a failure."""
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Where Slurm is not installed, or we are not root, it is skipped; with REQUIRE_SLURM in the environment, as in CI,
+    that is a failure."""
     leave_out = pytest.fail if os.environ.get("REQUIRE_SLURM") else pytest.skip
-    paths = os.pathsep.join((os.environ["PATH"], "/usr/sbin", "/sbin"))
-    if missing := [name for name in (*_DAEMONS, "sbatch") if shutil.which(name, path=paths) is None]:
+    if missing := [name for name in (*_DAEMONS, "sbatch") if shutil.which(name, path=_PATH) is None]:
         leave_out(f"no {', '.join(missing)} here: apt-get install slurm-wlm munge")
     if os.geteuid():
         leave_out("Slurm's daemons need root")
-    folder = tmp_path_factory.mktemp("slurm")
-    (folder / "state").mkdir()
-    settings = folder / "slurm.conf"
-    settings.write_text(_SETTINGS.format(host=socket.gethostname(), folder=folder, ports=_free_ports(3)))
-    (folder / "munge.key").write_bytes(os.urandom(128))
-    (folder / "munge.key").chmod(0o600)
-    environment = {**os.environ, "PATH": paths, "SLURM_CONF": str(settings)}
-    munge = (f"--{name}={folder}/munge.{name}" for name in ("socket", "pid-file", "log-file", "seed-file"))
-    daemons = [
-        ["munged", "--foreground", "--force", f"--key-file={folder}/munge.key", *munge],
-        ["slurmctld", "-D"],
-        ["slurmd", "-D", "-N", "node1"],
-        ["slurmd", "-D", "-N", "node2"],
-    ]
-    started: list[subprocess.Popen[bytes]] = []
-    try:
-        for command in daemons:
-            with (folder / f"{command[0]}.{len(started)}.out").open("w") as out:
-                started.append(subprocess.Popen(command, env=environment, stdout=out, stderr=out))
-            time.sleep(0.5)
-        _wait_for_nodes(environment, folder)
-        yield environment
-    finally:
-        for daemon in reversed(started):
-            daemon.terminate()
-        for daemon in started:
-            try:
-                daemon.wait(timeout=20)
-            except subprocess.TimeoutExpired:
-                daemon.kill()
+    with Cluster(tmp_path_factory.mktemp("slurm")).up() as up:
+        yield up
+
+
+@pytest.fixture(scope="session")
+def slurm(cluster: Cluster) -> dict[str, str]:
+    """The environment that finds the cluster."""
+    return cluster.environment
 
 
 def _free_ports(count: int) -> list[int]:
@@ -103,20 +154,6 @@ def _free_ports(count: int) -> list[int]:
     for probe in probes:
         probe.close()
     return ports
-
-
-def _wait_for_nodes(environment: dict[str, str], folder: Path) -> None:
-    deadline = time.monotonic() + 30
-    while True:
-        listed = subprocess.run(
-            ["sinfo", "-hN", "-p", "main", "-o", "%t"], env=environment, capture_output=True, text=True
-        )
-        if listed.stdout.split() == ["idle", "idle"]:
-            return
-        if time.monotonic() > deadline:
-            logs = "".join(path.read_text(errors="replace")[-500:] for path in folder.glob("*.out"))
-            pytest.fail(f"Slurm did not come up: {listed.stdout}{listed.stderr}{logs}")
-        time.sleep(0.2)
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.distributed
 def seen(slurm: dict[str, str], command: list[str]) -> subprocess.CompletedProcess[str]:
     """What ranks on two nodes, two on each, have to say."""
     given = slurm | environment(PATH=slurm["PATH"])
-    srun = ["srun", "--nodes=2", "--ntasks-per-node=2", "--overcommit"]
+    srun = ["srun", "--nodelist=node1,node2", "--ntasks-per-node=2", "--overcommit"]
     return subprocess.run([*srun, *command], env=given, cwd=REPOSITORY, capture_output=True, text=True, timeout=300)
 
 

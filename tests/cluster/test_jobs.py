@@ -44,7 +44,11 @@ def test_a_second_job_for_a_run_is_refused_and_a_cancelled_one_does_not_come_bac
 def test_a_job_that_gets_no_further_ends(slurm: dict[str, str], tmp_path: Path) -> None:
     job = started(slurm, tmp_path / "run", "--dies", STUCK=2)
     assert job.codes == [1] and starts_of(tmp_path / "run") == [(2, 0)] * 2
-    assert "exit code 1, and 2 starts in vain: this job ends" in job.log.read_text()
+    first, last = (line for line in job.log.read_text().splitlines() if "exit code 1" in line and "pretrain" in line)
+    errors = (tmp_path / "run" / "errors" / "rank-1.log").read_text().splitlines()
+    assert first.endswith(f"exit code 1: back into the queue; first of all, {errors[0]}")
+    assert "exit code 1, and 2 starts in vain: this job ends" in last and last.endswith(f"first of all, {errors[2]}")
+    assert errors[0].endswith("rank 1 on node2: is ill")
 
 
 @pytest.mark.parametrize("by", ["signal", "limit"])
@@ -73,13 +77,24 @@ def test_tasks_of_an_array_have_their_shares_and_come_back_by_themselves(slurm: 
         assert text.count("exit code 137: back into the queue") == 1
 
 
-def test_teachers_and_students_have_nodes_of_their_own(slurm: dict[str, str], tmp_path: Path) -> None:
-    given = ["--run", str(tmp_path / "run"), "--teacher", "M", "--data", "S", "--steps", "5"]
-    job = submit(slurm, tmp_path / "log", "distill.sh", given, "--nodes=2", PYTHON=TRAINER, TEACHERS=1)
-    assert job.codes == [0], job.log.read_text()
+@pytest.mark.parametrize("kinds", [1, 2])
+def test_teachers_and_students_have_nodes_of_their_own(slurm: dict[str, str], tmp_path: Path, kinds: int) -> None:
+    """Of one kind, or of two, where Slurm wants the students' first; and so again when the job comes back."""
+    given = ["--run", str(tmp_path / "run"), "--teacher", "M", "--data", "S", "--steps", "5", "--dies-once"]
+    options = ["--nodes=2"] if kinds == 1 else ["--nodes=1", ":", "--nodes=1"]
+    teachers = {"TEACHERS": 1} if kinds == 1 else {}
+    job = submit(slurm, tmp_path / "log", "distill.sh", given, *options, PYTHON=TRAINER, **teachers)
+    assert set(job.codes) == {0}, job.log.read_text()
+    teaches, learns = ("node1", "node2") if kinds == 1 else ("node2", "node1")
     text, fleet = job.log.read_text(), tmp_path / "run" / ".fleet"
-    assert "teach.py: rank 0 of 1 on node1: " in text and f"--teacher M --data S --serve {fleet} --codec.kind" in text
-    assert "distill.py: rank 0 of 1 on node2: " in text and f"--fleet {fleet}\n" in text
+    served = f"--teacher M --data S --serve {fleet} --codec.kind"
+    assert text.count(f"teach.py: rank 0 of 1 on {teaches}: ") == 2 and text.count(served) == 2
+    assert text.count(f"distill.py: rank 0 of 1 on {learns}: ") == 2 and text.count(f"--fleet {fleet}\n") == 2
+    assert text.count("exit code 137: back into the queue") == 1
+
+
+def test_somebody_must_learn(slurm: dict[str, str], tmp_path: Path) -> None:
+    given = ["--run", str(tmp_path / "run"), "--teacher", "M", "--data", "S", "--steps", "5"]
     few = submit(slurm, tmp_path / "few", "distill.sh", given, "--nodes=2", PYTHON=TRAINER, TEACHERS=2)
     assert few.codes == [2] and "TEACHERS=2 nodes of 2 leave none to students" in few.log.read_text()
 

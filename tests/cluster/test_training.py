@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -14,6 +13,7 @@ import pytest
 
 from launcher.verify import verify
 from litebert.train.checkpoint import latest
+from tests.cluster.conftest import Cluster
 from tests.cluster.jobs import Job, starts_of, submit, wait_until
 from tests.distributed.bench import REPOSITORY, Bench, environment
 
@@ -95,7 +95,7 @@ def test_a_run_that_is_preempted_goes_on_with_the_nodes_that_are_left(slurm: dic
     arguments = bench.arguments("preempted", *still)
     job = submit(slurm, bench.folder / "preempted.log", "pretrain.sh", arguments, "--nodes=1-2")
     wait_until(lambda: steps_of(bench, "preempted") > 4)
-    command = ["sbatch", "--parsable", "--partition=hi", "--nodes=1", "--exclusive", "--output=/dev/null"]
+    command = ["sbatch", "--parsable", "--partition=hi", "--nodes=3", "--exclusive", "--output=/dev/null"]
     done = subprocess.run([*command, "--wrap=sleep 600"], env=slurm, capture_output=True, text=True, check=True)
     assert job.codes == [0], job.log.read_text()
     Job(slurm, done.stdout.strip(), job.log).cancel()
@@ -104,6 +104,28 @@ def test_a_run_that_is_preempted_goes_on_with_the_nodes_that_are_left(slurm: dic
     assert f"stopped after step {second[1]} (SIGTERM)" in text
     assert bench.losses("preempted") == pytest.approx(bench.losses("still"), rel=1e-5)
     assert verify(bench.run("preempted"), [])[1]
+
+
+def test_a_run_whose_node_dies_goes_on_with_another(
+    cluster: Cluster, slurm: dict[str, str], bench: Bench, undisturbed: str
+) -> None:
+    """Its daemon and all its processes at once. Nobody tells Slurm, which misses the node after SlurmdTimeout."""
+    arguments = bench.arguments("bereft", *LONG, "--train.checkpoint_every", "7")
+    job = submit(slurm, bench.folder / "bereft.log", "pretrain.sh", arguments, "--nodes=2")
+    wait_until(lambda: steps_of(bench, "bereft") > 10)
+    cluster.kill("node2")
+    try:
+        assert job.codes == [0], job.log.read_text()
+        (first, *_, last), text = starts_of(bench.run("bereft")), job.log.read_text()
+        assert first == (2, 0) and last[0] == 2 and last[1] >= 7 and "node1, node2;" in text
+        assert "node2" not in text[text.rindex("ranks  2 on 2 nodes") :]
+        assert bench.hashes("bereft", STEPS) == bench.hashes(undisturbed, STEPS)
+        assert bench.losses("bereft") == bench.losses(undisturbed)
+        lines, sound = verify(bench.run("bereft"), [])
+        assert sound and f"{STEPS} steps" in lines[-1]
+    finally:
+        cluster.revive("node2")
+        cluster.wait_for_nodes()
 
 
 def test_what_is_wrong_is_said_before_anything_is_started(slurm: dict[str, str], bench: Bench, tmp_path: Path) -> None:
@@ -145,14 +167,3 @@ def test_a_student_learns_the_same_from_answers_of_an_array_and_of_a_fleet(
     (outcome,), log = bench.group(1, [{"arguments": [*bench.arguments("unslurmed", *own), "--soft", soft]}])
     assert outcome == 0, log
     assert bench.hashes("stored") == bench.hashes("unslurmed") == bench.hashes("sent")
-
-
-def test_figures_are_those_of_the_same_command_without_slurm(
-    slurm: dict[str, str], bench: Bench, trained: Path, tmp_path: Path
-) -> None:
-    arguments = [str(trained), "--data", str(bench.shards), "--output"]
-    job = submit(slurm, tmp_path / "log", "evaluate.sh", [*arguments, str(tmp_path / "slurm.json")])
-    own = [sys.executable, str(REPOSITORY / "launcher" / "evaluate.py"), *arguments, str(tmp_path / "own.json")]
-    subprocess.run(own, env=environment(), check=True, capture_output=True)
-    assert job.codes == [0], job.log.read_text()
-    assert json.loads((tmp_path / "slurm.json").read_text()) == json.loads((tmp_path / "own.json").read_text())

@@ -13,7 +13,13 @@ while (($#)); do
     shift
 done
 echo "$script: rank $SLURM_PROCID of $SLURM_STEP_NUM_TASKS on $SLURM_STEP_NODELIST: $told"
-[[ "$told " != *"--dies "* ]] || exit 1
+if [[ "$told " == *"--dies "* ]]; then # of which rank 1 is the cause, and rank 0 the echo
+    sleep $((1 - SLURM_PROCID))
+    mkdir -p "$run/errors"
+    echo "$(date -u +%FT%T.%6N+00:00) rank $SLURM_PROCID on $SLURMD_NODENAME: is ill" >>"$run/errors/rank-$SLURM_PROCID.log"
+    echo "    for some reason" >>"$run/errors/rank-$SLURM_PROCID.log"
+    exit 1
+fi
 [[ "$told " != *"--dies-once "* || ${SLURM_RESTART_COUNT:-0} -gt 0 ]] || exit 137
 [[ $script != teach.py ]] || exit 0
 step=0

@@ -13,6 +13,7 @@ import pytest
 
 from launcher.verify import verify
 from litebert.train.checkpoint import published
+from litebert.train.journal import errors
 from litebert.train.ledger import FILE, Kind, read
 from tests.distributed.bench import Bench, environment
 
@@ -87,6 +88,12 @@ def test_so_is_a_spike(bench: Bench, outcomes: Any) -> None:
 def test_a_run_that_keeps_going_bad_ends_and_says_why(bench: Bench, outcomes: Any) -> None:
     assert "went back 4 times in 100 steps, the last time for steps 14 to 16 with a loss or gradient" in outcomes[0][-1]
     assert outcomes[0][:-2] == [0] * (len(outcomes[0]) - 2)
+    found = errors(bench.run("hopeless"))
+    assert sorted(line.split()[2] for line in found) == ["0:", "1:"] and all(
+        "went back 4 times" in line for line in found
+    )
+    log = (bench.run("hopeless") / "log.txt").read_text()
+    assert "step 5/20" in log and "steps 5 to 7 went bad" in log and not errors(bench.run("back"))
 
 
 def test_weights_that_the_first_step_ruined_are_never_saved(bench: Bench, outcomes: Any) -> None:

@@ -70,7 +70,7 @@ def test_a_resumed_run_has_one_curve(bench: Bench, runs: None) -> None:
     """Dropout goes by rank, so that it is a run of one rank that is to be repeated."""
     assert [line["step"] for line in bench.metrics("halves")] == list(range(1, 8))
     events = EventAccumulator(str(bench.run("halves") / "tensorboard")).Reload()
-    assert [event.step for event in events.Scalars("heldout/heldout_mlm")] == [3, 6, 7]
+    assert [event.step for event in events.Scalars("heldout/mlm")] == [3, 6, 7]
     same = [line["heldout_mlm"] for line in heldout(bench, "halves")]
     assert same == pytest.approx([line["heldout_mlm"] for line in heldout(bench, "one")], rel=1e-5)
 

@@ -83,9 +83,9 @@ def test_no_seam_and_no_double_points(bench: Bench, survivor: list[int]) -> None
     for one, other in zip(lived, undisturbed, strict=True):
         assert one == pytest.approx(other, rel=1e-12)
     events = EventAccumulator(str(bench.run("survivor") / "tensorboard")).Reload()
-    assert [event.step for event in events.Scalars("training/loss")] == [line["step"] for line in lived]
+    assert [event.step for event in events.Scalars("learning/loss")] == [line["step"] for line in lived]
     np.testing.assert_allclose(
-        [event.value for event in events.Scalars("training/loss")], bench.losses("survivor"), rtol=1e-6
+        [event.value for event in events.Scalars("learning/loss")], bench.losses("survivor"), rtol=1e-6
     )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from launcher.status import status
+from litebert.train.journal import record
 from tests.distributed.bench import Bench
 
 pytestmark = pytest.mark.distributed
@@ -62,6 +63,18 @@ def test_starts_and_roll_backs_are_told(run: Path) -> None:
     assert found["errors"] == "went back, and left out steps 4-6 with a spike"
     for name in notes:
         (run / name).unlink()
+
+
+def test_the_last_errors_are_told_and_a_run_that_is_to_be_longer(run: Path) -> None:
+    for rank in range(4):
+        record(run, rank, "gpu07", f"ValueError({rank})", "Traceback")
+    recipe = run / "recipe.yaml"
+    recipe.write_text(recipe.read_text().replace("steps: 20\n", "steps: 30\n"))
+    lines = status(run)
+    assert [line.split(" rank ")[1] for line in lines if line.startswith("errors")] == [
+        f"{rank} on gpu07: ValueError({rank})" for rank in (1, 2, 3)
+    ]
+    assert "step    12 of 30, newest checkpoint 12" in lines
 
 
 def test_a_run_that_is_done_and_a_folder_that_is_none(run: Path, tmp_path: Path) -> None:

@@ -44,7 +44,8 @@ from tests.litebert.distill.conftest import CODECS
 from tests.server import served
 
 CPU = torch.device("cpu")
-ALONE = World(0, 1, CPU, *[Channel(0, 1, None)] * 3)
+CHANNEL = Channel(0, 1, None)
+ALONE = World(0, 1, CPU, CHANNEL, CHANNEL, CHANNEL)
 CONFIG = DataConfig(global_batch=60, micro_tokens=700)
 SAMPLES_OF_A_BLOCK = 50
 every_codec = pytest.mark.parametrize("name", CODECS)

@@ -21,7 +21,8 @@ from litebert.train.initial import initial_model
 from litebert.train.session import Task
 from litebert.train.world import Channel, World
 
-ALONE = World(0, 1, torch.device("cpu"), *[Channel(0, 1, None)] * 3)
+CHANNEL = Channel(0, 1, None)
+ALONE = World(0, 1, torch.device("cpu"), CHANNEL, CHANNEL, CHANNEL)
 SHAPE = ("--model.sharing=none", "--model.num_heads=2", "--model.intermediate_size=40", "--model.max_positions=64")
 SAME = (*SHAPE, "--model.hidden_size=24", "--model.embedding_size=24", "--model.num_layers=2")
 NARROW = (*SHAPE, "--model.hidden_size=12", "--model.embedding_size=12", "--model.num_layers=3")

@@ -1,0 +1,64 @@
+"""What a run said, kept in its folder: RUN/log.txt and RUN/errors/rank-00003.log.
+
+log.txt has the lines of rank 0, of all sessions. An entry of errors begins with a line that says when, who and what;
+what follows is indented. The earliest of a session is what ended it: the others are its echo.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import io
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TextIO
+
+LOG = "log.txt"
+ERRORS = "errors"
+
+
+class _Both(io.TextIOBase):
+    """A stream whose text goes to two."""
+
+    def __init__(self, first: TextIO, second: TextIO) -> None:
+        self._streams = (first, second)
+
+    def write(self, text: str) -> int:
+        for stream in self._streams:
+            stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        for stream in self._streams:
+            stream.flush()
+
+
+@contextlib.contextmanager
+def kept(run: Path) -> Iterator[None]:
+    """What is printed meanwhile goes to the end of the run's log as well."""
+    with (run / LOG).open("a", encoding="utf-8") as log, contextlib.redirect_stdout(_Both(sys.stdout, log)):
+        yield
+
+
+def record(run: Path, rank: int, node: str, error: str, more: str) -> None:
+    """Adds what ended a rank to its errors; where the folder cannot be written, it is said elsewhere alone.
+
+    Args:
+        node: that it was on; empty where that is not known.
+        error: what, in a line.
+        more: text of any length.
+    """
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds")
+    told = f"{now} rank {rank}{f' on {node}' if node else ''}: {' '.join(error.split())}\n"
+    with contextlib.suppress(OSError):
+        (run / ERRORS).mkdir(exist_ok=True)
+        with (run / ERRORS / f"rank-{rank:05d}.log").open("a", encoding="utf-8") as file:
+            file.write(told + textwrap.indent(more.rstrip(), "    ") + "\n")
+
+
+def errors(run: Path) -> list[str]:
+    """The first lines of all that is recorded, the oldest first."""
+    lines = [line for path in (run / ERRORS).glob("rank-*.log") for line in path.read_text("utf-8").splitlines()]
+    return sorted(line for line in lines if line and not line[0].isspace())
