@@ -117,8 +117,9 @@ def join_world(place: Place | None = None) -> World:
 
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")  # DeepSpeed's calls
     deepspeed.utils.logger.setLevel(logging.ERROR)
-    # On a CPU its first use compiles for a minute, for a collective that training never calls.
-    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    # Of a table of what can be compiled DeepSpeed asks this alone. Filling the table would run a compiler, and using
+    # the operation on a CPU compile for a minute, for a collective that training never calls.
+    vars(deepspeed.ops).setdefault("__compatible_ops__", {})["deepspeed_shm_comm"] = False
     store = meet(place)
     deepspeed.init_distributed(verbose=False)
     del store

@@ -21,6 +21,9 @@ import launcher.pretrain
 import launcher.teach
 from tests.distributed.bench import free_port
 
+SERVER = multiprocessing.get_context("forkserver")  # of all tests: there is one, and the first use starts it
+SERVER.set_forkserver_preload(["tests.distributed.preloaded"])
+
 
 class Job:
     """A launcher and the ranks that it forked.
@@ -32,7 +35,7 @@ class Job:
 
     def __init__(self, ranks: int, arguments: list[str], log: Path, before: Callable[[int], None] | None) -> None:
         self._codes, there = multiprocessing.Pipe(duplex=False)
-        self._process = _SERVER.Process(target=_launch, args=(there, ranks, free_port(), arguments, log, before))
+        self._process = SERVER.Process(target=_launch, args=(there, ranks, free_port(), arguments, log, before))
         self._process.start()
         there.close()
         self.ranks: list[int] = self._codes.recv()
@@ -92,13 +95,9 @@ def forked(ranks: int, arguments: list[str], log: Path, before: Callable[[int], 
 
 def serving(arguments: list[str], log: Path) -> multiprocessing.process.BaseProcess:
     """A teacher at work: teach.py with arguments, which are to say --serve."""
-    process = _SERVER.Process(target=_serve, args=(arguments, log))
+    process = SERVER.Process(target=_serve, args=(arguments, log))
     process.start()
     return process
-
-
-_SERVER = multiprocessing.get_context("forkserver")
-_SERVER.set_forkserver_preload(["tests.distributed.preloaded"])
 
 
 def _launch(

@@ -1,4 +1,4 @@
-"""Everything that a rank would spend seconds on importing or probing, for a server to fork ranks from."""
+"""Everything that a rank would spend seconds on importing, for a server to fork ranks from."""
 
 from __future__ import annotations
 
@@ -6,14 +6,11 @@ import os
 
 os.environ.update({"DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""})
 
-import deepspeed
 import deepspeed.runtime.bf16_optimizer
 import deepspeed.runtime.zero.muon.muon_optimizer
 import deepspeed.runtime.zero.stage3
-import deepspeed.runtime.zero.stage_1_and_2
+import deepspeed.runtime.zero.stage_1_and_2  # noqa: F401
 
 import launcher.distill
 import launcher.pretrain
 import launcher.teach  # noqa: F401
-
-deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False  # the first look at it runs a compiler

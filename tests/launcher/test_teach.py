@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import multiprocessing
 import random
 import signal
 import time
@@ -16,13 +15,12 @@ import pytest
 
 import launcher.teach
 from litebert.distill.stored import SoftFolder
+from tests.distributed.forked import SERVER
 from tests.litebert.distill.conftest import opinionated, teacher_folder, two_copies
 
 __all__ = ["opinionated", "teacher_folder", "two_copies"]  # fixtures
 
 ROUNDS = 8
-FORKED = multiprocessing.get_context("forkserver")
-FORKED.set_forkserver_preload(["launcher.teach"])
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +54,7 @@ def killed(arguments: list[str], output: Path, whole: bool, delay: float) -> int
     """Two ranks at work until one of them writes, or has finished a sidecar, and a little longer; how many it hit."""
     ranks = [[*arguments, "--output", str(output), "--task", f"{rank}/2"] for rank in range(2)]
     before, deadline = set(output.glob("**/*")), time.monotonic() + 60
-    processes = [FORKED.Process(target=launcher.teach.main, args=(rank,)) for rank in ranks]
+    processes = [SERVER.Process(target=launcher.teach.main, args=(rank,)) for rank in ranks]
     for process in processes:
         process.start()
     while any(process.is_alive() for process in processes) and time.monotonic() < deadline:
