@@ -28,7 +28,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from machine import processor
 
 from litebert.data.loader import Loader
 from litebert.data.plan import DataConfig
@@ -36,6 +35,7 @@ from litebert.data.split import Split
 from litebert.evaluate.heldout import Heldout, evaluate_heldout
 from litebert.model import PretrainingModel
 from litebert.objectives import PretrainingObjective
+from litebert.plan.processor import processor
 from litebert.train.trained import Trained, load_trained
 
 ROOT = Path(__file__).parents[1]

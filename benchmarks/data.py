@@ -33,7 +33,6 @@ from pathlib import Path
 import numpy as np
 import rjieba
 from costs import Costs, Sampler, in_turn
-from machine import processor
 
 from data_tools.build import BuildConfig, build
 from data_tools.documents.document import Document
@@ -50,6 +49,7 @@ from data_tools.text.training import TokenizerConfig, train
 from data_tools.text.wordpiece import WordPiece
 from data_tools.text.words import WordsConfig
 from litebert.demo.corpus import cache_folder, documents, fetch
+from litebert.plan.processor import processor
 
 COPIES, TWICE = 4, "two builds at once"
 OVER_PIECES = BuildConfig(masks=MaskConfig(strategy="ngram"), words=WordsConfig(segmenter="none"))

@@ -44,7 +44,6 @@ from typing import Any
 import torch
 import transformers
 from distillers import HARD, SOFT, find_textbrewer, hugging_face_losses, textbrewer_loss
-from machine import processor
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from train_step import (
@@ -74,6 +73,7 @@ from litebert.distill.teacher import Teacher
 from litebert.model import PRESETS, PretrainingModel
 from litebert.model.encoder import ModelConfig
 from litebert.objectives import ObjectiveConfig, PretrainingObjective
+from litebert.plan.processor import processor
 from litebert.train.world import World, join_world
 
 # A teacher's shape; its student has half the layers, no token types and no pooler.

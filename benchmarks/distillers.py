@@ -102,7 +102,7 @@ def find_textbrewer(cache: Path, install: bool) -> ModuleType | None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it was written for older Pythons
         import textbrewer
-    return textbrewer  # type: ignore[no-any-return]
+    return textbrewer
 
 
 def _teacher_inputs(batch: Batch) -> Batch:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from machine import most_resident
+from resident import most_resident
 
 Encode = Callable[[np.ndarray], Any]  # ids int64 [batch, length] to hidden states [batch, length, H]
 # Each form's libraries, and with them what opens it: no process is to hold another's.

@@ -44,10 +44,10 @@ import onnx.utils
 import onnxruntime
 import torch
 import transformers
-from machine import processor
 
 from litebert.export.huggingface import export_huggingface
 from litebert.export.onnx_folder import export_onnx
+from litebert.plan.processor import processor
 from litebert.train.trained import load_trained
 
 ROOT = Path(__file__).parents[1]

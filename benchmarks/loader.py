@@ -30,7 +30,6 @@ import numpy as np
 import psutil
 import torch
 import webdataset
-from machine import processor
 
 from data_tools.samples.columns import Samples
 from data_tools.samples.masks import MaskConfig
@@ -44,6 +43,7 @@ from litebert.data.digest import planned_digests
 from litebert.data.loader import Loader
 from litebert.data.plan import DataConfig, Plan
 from litebert.data.split import Split
+from litebert.plan.processor import processor
 from litebert.train.audit import audit
 from litebert.train.ledger import RECORD
 

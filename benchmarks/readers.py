@@ -14,7 +14,6 @@ import io
 import itertools
 import json
 import lzma
-import platform
 import statistics
 import sys
 import tempfile
@@ -29,6 +28,7 @@ from data_tools.documents.document import Document
 from data_tools.documents.files import find_files
 from data_tools.documents.reader_config import ReaderConfig
 from data_tools.documents.readers import read_documents
+from litebert.plan.processor import processor
 
 DEFAULT = Path(__file__).parents[2] / "shared" / "corpus" / "sample.jsonl.xz"
 
@@ -99,11 +99,7 @@ def main() -> None:
             speed, documents = megabytes_per_second(inputs)
             figures[name] = round(speed, 1)
             print(f"{name:16} {speed:8.1f} MB/s  {documents:7,} documents", flush=True)
-    print(
-        json.dumps(
-            {"mb_per_s": figures, "documents": len(texts), "machine": platform.processor() or platform.machine()}
-        )
-    )
+    print(json.dumps({"mb_per_s": figures, "documents": len(texts), "processor": processor()}))
 
 
 if __name__ == "__main__":

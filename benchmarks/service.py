@@ -36,7 +36,6 @@ from typing import Any
 import pyarrow.flight as flight
 import torch
 from data import first, texts_of, written
-from machine import processor
 from train_step import SHARED
 
 from data_tools.build import BuildConfig, build
@@ -50,6 +49,7 @@ from litebert.distill.addresses import Address, found
 from litebert.model.encoder import ModelConfig
 from litebert.model.heads import PretrainingModel
 from litebert.model.huggingface import save_huggingface
+from litebert.plan.processor import processor
 
 ROOT = Path(__file__).parents[1]
 MEGABYTES = 2.0
@@ -58,7 +58,7 @@ WINDOW = WINDOW_BLOCKS * BLOCK // BATCH  # steps
 TEACHER_LAYERS, STUDENT_LAYERS = 12, 6
 
 
-def shape(width: int, layers: int) -> dict[str, int]:
+def shape(width: int, layers: int) -> dict[str, Any]:
     """Keys of a model's config."""
     sizes = {"hidden_size": width, "embedding_size": width, "intermediate_size": 4 * width}
     return {**sizes, "num_heads": max(1, width // 64), "num_layers": layers, "max_positions": LENGTH}

@@ -35,7 +35,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from machine import processor
 from torch import Tensor
 from train_step import seconds
 
@@ -47,6 +46,7 @@ from litebert.distill.soft_cross_entropy import soft_linear_cross_entropy
 from litebert.distill.targets import Dense, Distribution, Score, Targets, TopK
 from litebert.model import PretrainingModel, from_huggingface
 from litebert.model.cross_entropy import linear_cross_entropy
+from litebert.plan.processor import processor
 from litebert.train.trained import load_trained
 
 CODECS = {

@@ -4,9 +4,10 @@ python benchmarks/study.py --output DIR [--text CORPUS ...] [--vocab vocab.txt] 
     [--teacher-steps 7000] [--student-steps 1600]
 
 Every step is a command that users have: shards of BERT's Chinese vocabulary, without the tasks' test texts; a BERT of
-12 layers; its answers from a service that records them (codec hidden), to students on the same batches, two at a time.
-Then each on held-out documents, and fine-tuned on tasks, with the floor: the student's shape from random weights. What
-is done already stays, so it can be stopped, and started again with the same --output. The last line is one JSON object.
+12 layers; its answers from a service that records them (codec hidden), to students on the same batches, two at a time,
+one of them narrow. Then each on held-out documents, and fine-tuned on tasks, with the floor: the student's shape from
+random weights. What is done already stays, so it can be stopped, and started again with the same --output. The last
+line is one JSON object.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from machine import processor
+from litebert.plan.processor import processor
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"
@@ -60,6 +61,15 @@ STUDENT = {
     "distill.patience": 600,
 }
 RANDOM = {"distill.start": "random"}
+NARROW = {
+    **RANDOM,
+    "model.num_layers": 4,
+    "model.hidden_size": 128,
+    "model.embedding_size": 128,
+    "model.num_heads": 2,
+    "model.intermediate_size": 512,
+    "optimizer.lr": 1e-3,
+}
 STUDENTS: Mapping[str, Mapping[str, object]] = {
     "student": {},
     "control": {**RANDOM, "distill.ce": 0, "distill.cos": 0},
@@ -67,6 +77,7 @@ STUDENTS: Mapping[str, Mapping[str, object]] = {
     "without cos": {"distill.cos": 0},
     "without mlm": {"objective.mlm": 0},
     "from random weights": RANDOM,
+    "narrow": NARROW,
 }
 PAPER = {"without ce": -2.96, "without cos": -1.46, "without mlm": -0.31, "from random weights": -3.69}  # of GLUE
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}

@@ -37,7 +37,7 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
-from machine import most_resident, processor
+from resident import most_resident
 from torch import Tensor, nn
 from torch.profiler import profile
 from torch.utils.flop_counter import FlopCounterMode
@@ -53,6 +53,7 @@ from litebert.data.split import Split
 from litebert.model import PRESETS, Packing, PretrainingModel, to_huggingface
 from litebert.model.encoder import ModelConfig
 from litebert.objectives import Objective, ObjectiveConfig, PretrainingObjective
+from litebert.plan.processor import processor
 from litebert.train.ds_config import read_ds_config
 from litebert.train.engine import Engine
 from litebert.train.optimizers import OptimizerConfig
@@ -120,8 +121,14 @@ def hugging_face_step(
 ) -> Callable[[dict[str, Tensor]], None]:
     """A step on padded batches, of the model's own loss or of another."""
     theirs.to(device)
-    config = {"lr": OPTIMIZER.lr, "betas": OPTIMIZER.betas, "eps": OPTIMIZER.eps}
-    optimizer = torch.optim.AdamW(theirs.parameters(), weight_decay=OPTIMIZER.weight_decay, fused=True, **config)
+    optimizer = torch.optim.AdamW(
+        theirs.parameters(),
+        lr=OPTIMIZER.lr,
+        betas=OPTIMIZER.betas,
+        eps=OPTIMIZER.eps,
+        weight_decay=OPTIMIZER.weight_decay,
+        fused=True,
+    )
 
     def step(batch: dict[str, Tensor]) -> None:
         on_device = {name: tensor.to(device) for name, tensor in batch.items()}
@@ -265,9 +272,9 @@ def peak(side: str, name: str, vocab_size: int) -> float:
             loss.backward()
 
     if device.type == "cuda":
-        before = torch.cuda.memory_allocated()
+        allocated = torch.cuda.memory_allocated()
         work()
-        return (torch.cuda.max_memory_allocated() - before) / 1e6
+        return (torch.cuda.max_memory_allocated() - allocated) / 1e6
     before = most_resident()
     work()
     return most_resident() - before

@@ -23,13 +23,13 @@ from pathlib import Path
 
 import numpy as np
 import tokenizers
-from machine import processor
 
 from data_tools.documents.document import Document
 from data_tools.documents.files import find_files
 from data_tools.documents.reader_config import ReaderConfig
 from data_tools.documents.readers import read_documents
 from data_tools.text.wordpiece import WordPiece, bert_tokenizer
+from litebert.plan.processor import processor
 
 BATCH_CHARACTERS = 1_000_000
 

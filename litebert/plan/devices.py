@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import platform
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 
 from litebert.model.encoder import ModelConfig
+from litebert.plan.processor import processor
 
 TRIES = 5
 
@@ -76,12 +75,8 @@ def device_called(name: str) -> Device | None:
 
 
 def name_of(device: torch.device) -> str:
-    """What its maker calls a device of this machine; of a processor, as Linux tells it, or else what kind it is."""
-    if device.type == "cuda":
-        return str(torch.cuda.get_device_name(device))
-    told = Path("/proc/cpuinfo")
-    lines = told.read_text().splitlines() if told.exists() else []
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+    """What its maker calls a device of this machine; processors included."""
+    return str(torch.cuda.get_device_name(device)) if device.type == "cuda" else processor()
 
 
 def matrix_rate(config: ModelConfig, precision: str, tokens: int, device: torch.device) -> float:
