@@ -81,7 +81,16 @@ STUDENTS: Mapping[str, Mapping[str, object]] = {
 }
 PAPER = {"without ce": -2.96, "without cos": -1.46, "without mlm": -0.31, "from random weights": -3.69}  # of GLUE
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-FINETUNING = ("--train.samples", "3000", "--train.epochs", "3", "--train.seeds", "3")
+FINETUNING = (
+    "--train.samples",
+    "3000",
+    "--train.epochs",
+    "3",
+    "--train.seeds",
+    "3",
+    "--train.learning_rates",
+    "[1e-4, 3e-4]",
+)
 
 
 def run(command: list[object], log: Path) -> None:
