@@ -25,6 +25,8 @@ from pathlib import Path
 from typing import Any
 
 from litebert.plan.processor import processor
+from litebert.train.metrics import lines_of
+from litebert.train.trained import load_trained
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"
@@ -178,21 +180,23 @@ class Study:
             serving.terminate()
             serving.wait()
 
-    def heldout(self) -> dict[str, Any]:
-        """Figures on the held-out documents, beside the teacher's."""
-        beside = ["--teacher", self.model("teacher")]
-        more: dict[str, list[object]] = {"teacher": [], **{name: [*beside] for name in STUDENTS}}
-        return {name: self._evaluated(name, "heldout", ["--data", self._shards, *more[name]]) for name in more}
+    def heldout(self) -> dict[str, dict[str, float]]:
+        """Figures on the same held-out samples, which each run looked at as it ended."""
+        return {name: self._last(self.model(name)) for name in ("teacher", *STUDENTS)}
+
+    def _last(self, run: Path) -> dict[str, float]:
+        figures = [line for line in lines_of(run) if "heldout_mlm" in line][-1]
+        return {**figures, "parameters": load_trained(run).model.parameter_count()}
 
     def finetuned(self, together: int) -> dict[str, Any]:
         """Scores on the tasks; of the student, the floor's too."""
         given: list[object] = ["--task", *self.tasks, *FINETUNING]
         more = {name: [*given, "--floor"] if name == "student" else given for name in ("teacher", *STUDENTS)}
         with ThreadPoolExecutor(together) as pool:
-            return dict(zip(more, pool.map(lambda name: self._evaluated(name, "tasks", more[name]), more), strict=True))
+            return dict(zip(more, pool.map(lambda name: self._evaluated(name, more[name]), more), strict=True))
 
-    def _evaluated(self, name: str, kind: str, given: list[object]) -> Any:
-        output = self.output / f"{self.model(name).name}.{kind}.json"
+    def _evaluated(self, name: str, given: list[object]) -> Any:
+        output = self.output / f"{self.model(name).name}.tasks.json"
         if not output.exists():
             command = [sys.executable, ROOT / "launcher/evaluate.py", self.model(name), *given, "--output", output]
             run(command, output.with_suffix(".log"))
@@ -207,9 +211,9 @@ def row(name: str, heldout: Mapping[str, Any], tasks: Mapping[str, Any]) -> dict
     scores = {each["task"]: percent(each, "model") for each in tasks[name]["tasks"]}
     return {
         "parameters": heldout[name]["parameters"],
-        "mlm_loss": round(heldout[name]["mlm_loss"], 4),
-        "kl": heldout[name]["kl"] and round(heldout[name]["kl"], 4),
-        "agreement": heldout[name]["agreement"] and round(heldout[name]["agreement"], 4),
+        "mlm_loss": round(heldout[name]["heldout_mlm"], 4),
+        "kl": round(heldout[name].get("heldout_kl", 0.0), 4),
+        "agreement": round(heldout[name].get("heldout_agreement", 0.0), 4),
         "tasks": scores,
         "mean": mean(scores),
         "paper": PAPER.get(name),
