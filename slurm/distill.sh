@@ -26,9 +26,15 @@ source "$REPOSITORY/slurm/site.sh"
 source "$REPOSITORY/slurm/job.sh"
 
 TEACHERS=${TEACHERS:-0}                     # nodes of teachers, of those of the job
+[[ $TEACHERS =~ ^[0-9]+$ ]] || { say "TEACHERS=$TEACHERS is no number of nodes"; exit 2; }
 TEACH=${TEACH:---codec.kind hidden}         # what launcher/teach.py takes for them, beside teacher and data
 
-if first_time && [[ -z $(value_of --fleet "$@") ]]; then python distill --check "$@"; fi # a fleet may come later
+if first_time && [[ -z $(value_of --fleet "$@") ]]; then # a fleet may come later
+    python distill --check "$@"
+    if ((TEACHERS)) || [[ -n ${SLURM_HET_SIZE:-} ]]; then
+        python teach --check --teacher "$(value_of --teacher "$@")" --data "$(value_of --data "$@")" --serve fleet $TEACH
+    fi
+fi
 queue "$@"
 if [[ -n ${SLURM_HET_SIZE:-} ]]; then
     of_students=(--het-group=0) of_teachers=(--het-group=1)
@@ -41,7 +47,8 @@ elif ((TEACHERS)); then
 fi
 if [[ -n ${of_teachers:-} ]]; then
     run=$(value_of --run "$@")
-    refuse_a_second "$run/.starts"
+    note "$run" came
+    refuse_a_second "$run"
     fleet=$run/.fleet
     rm -rf "$fleet"                         # where those were that a node took with it
     OF_STEP=("${of_teachers[@]}")

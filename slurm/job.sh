@@ -11,10 +11,13 @@ say() { echo "${SLURM_JOB_NAME:-$(basename "$0")}: $*" >&2; }
 # python SCRIPT ARGUMENT...: runs a script of launcher/ on this node.
 python() { $CONTAINER "$PYTHON" "$REPOSITORY/launcher/$1.py" "${@:2}"; }
 
-# ranks SCRIPT ARGUMENT...: runs it as the ranks of a step; OF_STEP are more options of srun. When one is gone the others
-# end by themselves, and what does not is ended after a while.
+# ranks SCRIPT ARGUMENT...: runs it as the ranks of a step; OF_STEP are more options of srun. When one has ended the others
+# have so many seconds for it; 0 leaves them all the time they want.
 OF_STEP=()
-ranks() { srun --kill-on-bad-exit=0 --wait=60 "${OF_STEP[@]}" $CONTAINER "$PYTHON" "$REPOSITORY/launcher/$1.py" "${@:2}"; }
+OTHERS_END=60
+ranks() {
+    srun --kill-on-bad-exit=0 --wait="$OTHERS_END" "${OF_STEP[@]}" $CONTAINER "$PYTHON" "$REPOSITORY/launcher/$1.py" "${@:2}"
+}
 
 # serve ARGUMENT...: runs teachers as the ranks of a step, which students call by their nodes' names. With STAY, the signal
 # near the time limit is not for them.
@@ -25,19 +28,36 @@ serve() {
 
 # queue ARGUMENT...: outside of a job, submits this script with its arguments, and is done.
 queue() {
+    local run job
     [[ -z ${SLURM_JOB_ID:-} ]] || return 0
-    exec sbatch ${PARTITION:+--partition="$PARTITION"} ${ACCOUNT:+--account="$ACCOUNT"} ${QOS:+--qos="$QOS"} $RESOURCES "$0" "$@"
+    run=$(value_of --run "$@")
+    [[ -z $run ]] || refuse_a_second "$run"
+    job=$(sbatch --parsable ${PARTITION:+--partition="$PARTITION"} ${ACCOUNT:+--account="$ACCOUNT"} ${QOS:+--qos="$QOS"} $RESOURCES "$0" "$@")
+    echo "Submitted batch job $job"
+    [[ -z $run ]] || SLURM_JOB_ID=${job%%;*} note "$run" queued # after it there may be the cluster's name
+    exit 0
 }
 
-# value_of OPTION ARGUMENT...: what follows an option.
-value_of() {
-    local option=$1
-    while shift && (($#)); do
-        case $1 in
-            "$option") echo "${2:-}"; return ;;
-            "$option"=*) echo "${1#*=}"; return ;;
+# values_of OPTION ARGUMENT...: VALUES is what follows the last of these options.
+values_of() {
+    local each taken=
+    VALUES=()
+    for each in "${@:2}"; do
+        case $each in
+            "$1") VALUES=() taken=yes ;;
+            "$1"=*) VALUES=("${each#*=}") taken= ;;
+            --*) taken= ;;
+            *) [[ -z $taken ]] || VALUES+=("$each") ;;
         esac
     done
+}
+
+# value_of OPTION ARGUMENT...: the one value of an option.
+value_of() {
+    local VALUES
+    values_of "$@"
+    ((${#VALUES[@]} < 2)) || { say "$1 ${VALUES[*]}: name one"; exit 2; }
+    echo "${VALUES[0]:-}"
 }
 
 # first_time: whether this job has not been in the queue again.
@@ -47,31 +67,44 @@ first_time() { ((${SLURM_RESTART_COUNT:-0} == 0)); }
 # a signal, or that lost a rank, goes back into the queue, unless it got no further the last times.
 STUCK=${STUCK:-3} # starts in a row that may get no further
 train() {
-    local run starts begun code=0
+    local run begun code=0
     run=$(value_of --run "$@")
-    starts=$run/.starts # a line each
-    refuse_a_second "$starts"
     mkdir -p "$run"
-    echo "$(date -u +%FT%TZ) job=$SLURM_JOB_ID nodes=$SLURM_JOB_NUM_NODES step=$(newest_step "$run")" >>"$starts"
+    ((STUCK > $(starts_in_vain "$run"))) || give_up "$run" 1 # Slurm itself brings back what loses its first node
+    note "$run" came
+    refuse_a_second "$run"
+    note "$run" "nodes=$SLURM_JOB_NUM_NODES step=$(newest_step "$run")"
     begun=$(date -u +%FT%T)
     trap : TERM USR1 INT # they are for the ranks, which save a checkpoint
     ranks "$@" || code=$?
-    case $code in
-        0) ;;
-        2) return 2 ;; # it said what is wrong, and would say it again
-        *) again "$code" "$(grep -c "job=$SLURM_JOB_ID .*step=$(newest_step "$run")\$" "$starts")" "$(first_error "$run" "$begun")" ;;
-    esac
+    ((code)) || return 0
+    # What is wrong with the recipe will be so again; but a node without its Python or its disk ends with 2 as well.
+    if ((code == 2)) && ! python "$1" --check "${@:2}" >/dev/null; then
+        note "$run" "ended code=2"
+        return 2
+    fi
+    again "$code" "$(first_error "$run" "$begun")" "$run" "$(starts_in_vain "$run")"
 }
 
-# refuse_a_second FILE: ends where the job that was started last is another and still in the queue. On the nodes, the lock
-# in the run folder keeps two trainings apart as well, where the file system has locks.
+# note RUN WORD...: a line on what this job does with a run.
+note() {
+    mkdir -p "$1"
+    echo "$(date -u +%FT%TZ) job=$SLURM_JOB_ID ${*:2}" >>"$1/.starts"
+}
+
+# starts_in_vain RUN: how often this job has started from the run's newest checkpoint.
+starts_in_vain() { { cat "$1/.starts" 2>/dev/null || :; } | grep -c " job=$SLURM_JOB_ID .* step=$(newest_step "$1")\$" || :; }
+
+# refuse_a_second RUN: ends where a job that came to it earlier is still in the queue: the lines of .starts have an order, so
+# of two that come at once one goes on. On the nodes, the lock in the run folder keeps two trainings apart as well, where the
+# file system has locks.
 refuse_a_second() {
-    local last state
-    last=$(sed -n '$s/.* job=\([0-9]*\) .*/\1/p' "$1" 2>/dev/null) || return 0
-    [[ -n $last && $last != "$SLURM_JOB_ID" ]] || return 0
-    state=$(squeue --noheader --jobs="$last" --format=%T 2>/dev/null) || return 0
-    [[ -n $state ]] || return 0
-    say "$(dirname "$1"): job $last is at work in it ($state): let it end, or scancel $last"
+    local earlier queued
+    earlier=$({ cat "$1/.starts" 2>/dev/null || :; } | sed "/ job=${SLURM_JOB_ID:-none} /,\$d; s/.* job=\([0-9]*\) .*/\1/" | sort -u)
+    [[ -n $earlier ]] || return 0
+    queued=$(patiently squeue --noheader --format="%A %T") || return 0
+    queued=$(grep -wF -m1 "$earlier" <<<"$queued") || return 0
+    say "$1: job ${queued% *} is at work in it (${queued#* }): let it end, or scancel ${queued% *}"
     exit 2
 }
 
@@ -90,20 +123,27 @@ first_error() {
     { cat "$1"/errors/rank-*.log 2>/dev/null || :; } | grep -v '^ ' | sort | awk -v since="$2" '$1 >= since && !told++' || :
 }
 
-# again CODE TIMES [WHY]: puts this job back into the queue, after an exit code, if that did not happen STUCK times already.
+# again CODE [WHY [RUN [TIMES]]]: puts this job back into the queue, after an exit code, if that was not in vain STUCK times.
 again() {
-    local state verdict
+    local state why=${2:+; first of all, $2}
     state=$(patiently squeue --noheader --jobs="$JOB" --format=%T | sort -u) || return "$1" # a line for each component
     if [[ $state != RUNNING ]]; then
-        verdict=", and the job is ending by itself ($state)"
-    elif (($2 >= STUCK)); then
-        verdict=", and $2 starts in vain: this job ends; see above why. Submitted again, it goes on"
-    else
-        verdict=": back into the queue"
+        say "exit code $1, and the job is ending by itself ($state)$why"
+        [[ -z ${3:-} ]] || note "$3" "ended code=$1"
+        return "$1"
     fi
-    say "exit code $1$verdict${3:+; first of all, $3}"
-    if [[ $verdict == *queue ]] && patiently scontrol requeue "$JOB"; then exit 0; fi
+    ((${4:-0} < STUCK)) || give_up "${3:-}" "$1" "$why"
+    say "exit code $1: back into the queue$why"
+    [[ -z ${3:-} ]] || note "$3" queued
+    if patiently scontrol requeue "$JOB"; then exit 0; fi
     return "$1"
+}
+
+# give_up RUN CODE [WHY]: ends this job for good.
+give_up() {
+    say "exit code $2, and $STUCK starts in vain: this job ends; see above why. Submitted again, it goes on${3:-}"
+    [[ -z $1 ]] || note "$1" "ended code=$2"
+    exit "$2"
 }
 
 # patiently COMMAND...: again until it succeeds, for a minute: Slurm may be busy, and a signal to the job ends what it asks.

@@ -1,4 +1,5 @@
 # What is the same for all jobs of a site: change it here, or set it from the environment. The scripts beside it read it.
+# The first four are for `bash slurm/...`, which submits; sbatch itself reads SBATCH_PARTITION, SBATCH_ACCOUNT and SBATCH_QOS.
 PARTITION=${PARTITION:-}            # empty: the cluster's default
 ACCOUNT=${ACCOUNT:-}                # empty: yours
 QOS=${QOS:-}                        # empty: the cluster's default

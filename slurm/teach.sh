@@ -5,7 +5,8 @@
 #   sbatch --nodes=2 --ntasks-per-node=8 --gpus-per-node=8 slurm/teach.sh --teacher MODEL --data SHARDS --serve FLEET
 #
 # What follows the script's name is what launcher/teach.py takes. Of an array, every task answers its share of the shards;
-# without one, every rank does. Out of time or killed, a job goes back into the queue and goes on where it was.
+# without one, every rank does. Out of time or killed, a job goes back into the queue and goes on where it was. Tasks that
+# failed for good are done by SHARES=16 sbatch --array=3,7 ...
 # A fleet listens at all addresses of its nodes, and students call them by their host names: --host and --advertise change
 # that. It serves until scancel.
 #
@@ -22,19 +23,35 @@ REPOSITORY=${REPOSITORY:-${SLURM_SUBMIT_DIR:-$(cd "$(dirname "${BASH_SOURCE[0]}"
 source "$REPOSITORY/slurm/site.sh"
 source "$REPOSITORY/slurm/job.sh"
 
-STUCK=${STUCK:-20}                          # starts that a task may take
+# task_of_array: which share of how many is this task's. SHARES=16 says how many there are where the array has some of them.
+task_of_array() {
+    local count=$(((SLURM_ARRAY_TASK_MAX - SLURM_ARRAY_TASK_MIN) / SLURM_ARRAY_TASK_STEP + 1))
+    if [[ -n ${SHARES:-} ]]; then
+        echo "$SLURM_ARRAY_TASK_ID/$SHARES"
+    elif ((count == SLURM_ARRAY_TASK_COUNT)); then
+        echo "$(((SLURM_ARRAY_TASK_ID - SLURM_ARRAY_TASK_MIN) / SLURM_ARRAY_TASK_STEP))/$count"
+    else
+        say "tasks of an array that are not evenly numbered: say of how many, SHARES=16 sbatch --array=3,7 ..., numbered from 0"
+        exit 2
+    fi
+}
+
+# answered: how many shards have their answers.
+answered() { find "$(value_of --output "$@")" -name '*.tar' 2>/dev/null | wc -l; }
 
 if first_time; then python teach --check "$@"; fi
 queue "$@"
+[[ -z ${SLURM_ARRAY_TASK_ID:-} ]] || task=$(task_of_array)
 trap : TERM USR1 INT
 code=0
 if [[ -n $(value_of --serve "$@") ]]; then
     serve "$@" || code=$?
-elif [[ -n ${SLURM_ARRAY_TASK_ID:-} ]]; then
-    number=$(((SLURM_ARRAY_TASK_ID - SLURM_ARRAY_TASK_MIN) / SLURM_ARRAY_TASK_STEP))
-    ranks teach --task "$number/$SLURM_ARRAY_TASK_COUNT" "$@" || code=$?
+    ((SECONDS < 300)) && fruitless=1 || fruitless=
 else
-    ranks teach "$@" || code=$?
+    before=$(answered "$@")
+    OTHERS_END=0 ranks teach ${task:+--task "$task"} "$@" || code=$?
+    (($(answered "$@") == before)) && fruitless=1 || fruitless=
 fi
-((code == 0 || code == 2)) || again "$code" "$((${SLURM_RESTART_COUNT:-0} + 1))"
-exit "$code"
+if ((code == 0)) || { ((code == 2)) && ! python teach --check "$@" >/dev/null; }; then exit "$code"; fi
+# A start that served or answered something is not in vain, however many there are.
+again "$code" "" "" $((${fruitless:-0} * (${SLURM_RESTART_COUNT:-0} + 1)))

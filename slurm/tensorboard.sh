@@ -18,6 +18,7 @@ REPOSITORY=${REPOSITORY:-${SLURM_SUBMIT_DIR:-$(cd "$(dirname "${BASH_SOURCE[0]}"
 [[ -f $REPOSITORY/slurm/job.sh ]] || { echo "submit this from the repository, or set REPOSITORY" >&2; exit 2; }
 source "$REPOSITORY/slurm/site.sh"
 source "$REPOSITORY/slurm/job.sh"
+RESOURCES= # those are of trainings
 
 [[ -d ${1:-} ]] || { say "${1:-nothing} is no folder: name one that holds runs"; exit 2; }
 queue "$@"

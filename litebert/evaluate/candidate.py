@@ -18,7 +18,8 @@ from litebert.export.huggingface import export_huggingface
 from litebert.train.trained import load_trained
 
 WEIGHTS = "*.safetensors"
-NEW = ("pooler", "classifier", "qa_outputs")  # modules that pretraining may have left out, learnt by fine-tuning
+# Modules that pretraining may have left out, learnt by fine-tuning.
+NEW = ("pooler", "pre_classifier", "classifier", "qa_outputs")
 
 
 @dataclasses.dataclass(frozen=True)

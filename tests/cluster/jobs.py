@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import subprocess
 import sys
 import time
@@ -65,8 +66,8 @@ def starts_of(run: Path) -> list[tuple[int, int]]:
     """Nodes, and the step that was gone on from, of each start of a run."""
     if not (run / ".starts").exists():
         return []
-    fields = [line.split() for line in (run / ".starts").read_text().splitlines()]
-    return [(int(nodes.partition("=")[2]), int(step.partition("=")[2])) for *_, nodes, step in fields]
+    found = re.findall(r" nodes=(\d+) step=(\d+)$", (run / ".starts").read_text(), re.MULTILINE)
+    return [(int(nodes), int(step)) for nodes, step in found]
 
 
 def wait_until(condition: Callable[[], object]) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -63,67 +65,123 @@ def test_two_nodes_compute_what_two_ranks_without_slurm_do(trained: Path, bench:
     assert "can begin: " in text and "ranks  2 on 2 nodes: node1, node2; rank 0 at " in text
 
 
-def test_a_run_that_is_signalled_and_loses_a_rank_ends_as_if_undisturbed(
-    slurm: dict[str, str], bench: Bench, undisturbed: str
-) -> None:
-    """The signal is what Slurm sends near the time limit; the rank is killed when the job came back."""
-    arguments = bench.arguments("disturbed", *LONG, "--train.checkpoint_every", "7")
-    job = submit(slurm, bench.folder / "disturbed.log", "pretrain.sh", arguments, "--nodes=2")
-    wait_until(lambda: steps_of(bench, "disturbed") > 4)
-    job.cancel("--signal=USR1")
-    wait_until(lambda: len(starts_of(bench.run("disturbed"))) == 2)
-    found = latest(bench.run("disturbed"))
-    assert found is not None
-    wait_until(lambda: steps_of(bench, "disturbed") > found.step + 3)
-    os.kill(ranks_of(bench.run("disturbed"))[1], signal.SIGKILL)
-    assert job.codes == [0], job.log.read_text()
-    begun = starts_of(bench.run("disturbed"))
-    assert len(begun) == 3 and begun[0] == (2, 0) and begun[1] == (2, found.step) and begun[2][1] >= found.step
-    text = job.log.read_text()
-    assert f"stopped after step {found.step} (SIGUSR1)" in text and "exit code 85: back into the queue" in text
-    assert bench.hashes("disturbed", STEPS) == bench.hashes(undisturbed, STEPS)
-    assert bench.losses("disturbed") == bench.losses(undisturbed)
-    lines, sound = verify(bench.run("disturbed"), [])
+def started(slurm: dict[str, str], bench: Bench, run: str, *settings: str, nodes: str = "2") -> Job:
+    """A run of STEPS steps with a checkpoint each seventh, when some steps are done."""
+    arguments = bench.arguments(run, *LONG, "--train.checkpoint_every", "7", *settings)
+    done = steps_of(bench, run)
+    job = submit(slurm, bench.folder / f"{run}-{done}.log", "pretrain.sh", arguments, f"--nodes={nodes}")
+    wait_until(lambda: steps_of(bench, run) > done + 4)
+    return job
+
+
+def ends_as(run: str, undisturbed: str, bench: Bench) -> None:
+    """Bit for bit, with every sample fed once."""
+    assert bench.hashes(run, STEPS) == bench.hashes(undisturbed, STEPS)
+    assert bench.losses(run) == bench.losses(undisturbed)
+    lines, sound = verify(bench.run(run), [])
     assert sound and f"{STEPS} steps" in lines[-1]
 
 
-def test_a_run_that_is_preempted_goes_on_with_the_nodes_that_are_left(slurm: dict[str, str], bench: Bench) -> None:
-    """Without dropout, which is drawn by rank, its losses are those of two ranks throughout."""
-    still = (*LONG, "--model.dropout", "0")
-    (outcome,), log = bench.group(2, [{"arguments": bench.arguments("still", *still)}])
-    assert outcome == 0, log
-    arguments = bench.arguments("preempted", *still)
-    job = submit(slurm, bench.folder / "preempted.log", "pretrain.sh", arguments, "--nodes=1-2")
-    wait_until(lambda: steps_of(bench, "preempted") > 4)
-    command = ["sbatch", "--parsable", "--partition=hi", "--nodes=3", "--exclusive", "--output=/dev/null"]
+@contextlib.contextmanager
+def rival(slurm: dict[str, str], nodes: int) -> Iterator[Job]:
+    """A job of the partition that goes first, on nodes that it wants to itself."""
+    command = ["sbatch", "--parsable", "--partition=hi", f"--nodes={nodes}", "--exclusive", "--output=/dev/null"]
     done = subprocess.run([*command, "--wrap=sleep 600"], env=slurm, capture_output=True, text=True, check=True)
+    job = Job(slurm, done.stdout.strip(), Path(os.devnull))
+    try:
+        yield job
+    finally:
+        job.cancel()
+
+
+def test_a_run_that_is_signalled_ends_as_if_undisturbed(slurm: dict[str, str], bench: Bench, undisturbed: str) -> None:
+    """The signal is what Slurm sends near the time limit."""
+    job = started(slurm, bench, "signalled")
+    job.cancel("--signal=USR1")
     assert job.codes == [0], job.log.read_text()
-    Job(slurm, done.stdout.strip(), job.log).cancel()
-    (first, second), text = starts_of(bench.run("preempted")), job.log.read_text()
+    (first, second), text = starts_of(bench.run("signalled")), job.log.read_text()
+    assert first == (2, 0) and second[0] == 2 and 0 < second[1] < STEPS
+    assert f"stopped after step {second[1]} (SIGUSR1)" in text and "exit code 85: back into the queue" in text
+    ends_as("signalled", undisturbed, bench)
+
+
+def test_a_run_that_loses_a_rank_ends_as_if_undisturbed(slurm: dict[str, str], bench: Bench, undisturbed: str) -> None:
+    job = started(slurm, bench, "bereaved")
+    wait_until(lambda: latest(bench.run("bereaved")))
+    os.kill(ranks_of(bench.run("bereaved"))[1], signal.SIGKILL)
+    assert job.codes == [0], job.log.read_text()
+    (first, second), text = starts_of(bench.run("bereaved")), job.log.read_text()
+    assert first == (2, 0) and second[0] == 2 and second[1] >= 7
+    (told,) = (line for line in text.splitlines() if "back into the queue" in line)
+    assert "first of all, " in told and told.endswith("is gone, so this run ends")
+    ends_as("bereaved", undisturbed, bench)
+
+
+def test_a_run_that_is_cancelled_goes_on_when_it_is_submitted_again(
+    slurm: dict[str, str], bench: Bench, undisturbed: str
+) -> None:
+    job = started(slurm, bench, "cancelled")
+    job.cancel()
+    wait_until(lambda: not job.states)
+    assert "and the job is ending by itself" in job.log.read_text()
+    assert not (bench.run("cancelled") / "done.json").exists()
+    again = started(slurm, bench, "cancelled")
+    assert again.codes == [0], again.log.read_text()
+    first, second = starts_of(bench.run("cancelled"))
+    assert first == (2, 0) and second[0] == 2 and 0 < second[1] < STEPS
+    ends_as("cancelled", undisturbed, bench)
+
+
+def test_a_run_that_is_preempted_ends_as_if_undisturbed(slurm: dict[str, str], bench: Bench, undisturbed: str) -> None:
+    job = started(slurm, bench, "preempted")
+    with rival(slurm, 3):
+        wait_until(lambda: job.states == ["PENDING"])
+    assert job.codes == [0], job.log.read_text()
+    first, second = starts_of(bench.run("preempted"))
+    assert first == (2, 0) and second[0] == 2 and 0 < second[1] < STEPS
+    assert f"stopped after step {second[1]} (SIGTERM)" in job.log.read_text()
+    ends_as("preempted", undisturbed, bench)
+
+
+def test_a_run_goes_on_with_the_nodes_that_are_left(slurm: dict[str, str], bench: Bench) -> None:
+    """Preempted from two to one. Without dropout, which is drawn by rank, its losses are those of two ranks."""
+    still = ("--model.dropout", "0")
+    (outcome,), log = bench.group(2, [{"arguments": bench.arguments("still", *LONG, *still)}])
+    assert outcome == 0, log
+    job = started(slurm, bench, "moved", *still, nodes="1-2")
+    with rival(slurm, 3):
+        assert job.codes == [0], job.log.read_text()
+    first, second = starts_of(bench.run("moved"))
     assert first == (2, 0) and second[0] == 1 and 0 < second[1] < STEPS
-    assert f"stopped after step {second[1]} (SIGTERM)" in text
-    assert bench.losses("preempted") == pytest.approx(bench.losses("still"), rel=1e-5)
-    assert verify(bench.run("preempted"), [])[1]
+    assert bench.losses("moved") == pytest.approx(bench.losses("still"), rel=1e-5)
+    assert verify(bench.run("moved"), [])[1]
 
 
-def test_a_run_whose_node_dies_goes_on_with_another(
+def test_a_run_whose_nodes_die_goes_on_with_others(
     cluster: Cluster, slurm: dict[str, str], bench: Bench, undisturbed: str
 ) -> None:
-    """Its daemon and all its processes at once. Nobody tells Slurm, which misses the node after SlurmdTimeout."""
-    arguments = bench.arguments("bereft", *LONG, "--train.checkpoint_every", "7")
-    job = submit(slurm, bench.folder / "bereft.log", "pretrain.sh", arguments, "--nodes=2")
-    wait_until(lambda: steps_of(bench, "bereft") > 10)
+    """Their daemons and all their processes at once: a node of ranks alone, then the one with the job's script, the
+    first rank and the lock of the run. Nobody tells Slurm, which misses a node after SlurmdTimeout."""
+    job = started(slurm, bench, "bereft")
+    wait_until(lambda: latest(bench.run("bereft")))
     cluster.kill("node2")
     try:
+        wait_until(lambda: len(starts_of(bench.run("bereft"))) == 2)
+        done = steps_of(bench, "bereft")
+        wait_until(lambda: steps_of(bench, "bereft") > done + 2)
+        cluster.kill("node1")
         assert job.codes == [0], job.log.read_text()
-        (first, *_, last), text = starts_of(bench.run("bereft")), job.log.read_text()
-        assert first == (2, 0) and last[0] == 2 and last[1] >= 7 and "node1, node2;" in text
-        assert "node2" not in text[text.rindex("ranks  2 on 2 nodes") :]
-        assert bench.hashes("bereft", STEPS) == bench.hashes(undisturbed, STEPS)
-        assert bench.losses("bereft") == bench.losses(undisturbed)
-        lines, sound = verify(bench.run("bereft"), [])
-        assert sound and f"{STEPS} steps" in lines[-1]
+        starts, text = starts_of(bench.run("bereft")), job.log.read_text()
+        assert {nodes for nodes, _ in starts} == {2} and starts[0][1] == 0 and starts[1][1] >= 7
+        told = [line for line in text.splitlines() if "ranks  2 on 2 nodes" in line]
+        assert [line.partition("nodes: ")[2].partition(";")[0] for line in told] == [
+            "node1, node2",
+            "node1, node3",
+            "node3, node4",
+        ]
+        ends_as("bereft", undisturbed, bench)
     finally:
+        cluster.revive("node1")
         cluster.revive("node2")
         cluster.wait_for_nodes()
 
