@@ -37,7 +37,7 @@ task_of_array() {
 }
 
 # answered: how many shards have their answers.
-answered() { find "$(value_of --output "$@")" -name '*.tar' 2>/dev/null | wc -l; }
+answered() { { find "$(value_of --output "$@")" -name '*.tar.json' 2>/dev/null || :; } | wc -l; }
 
 if first_time; then python teach --check "$@"; fi
 queue "$@"

@@ -9,6 +9,7 @@ import pytest
 
 from litebert.train.place import node_names
 from tests.cluster.jobs import Job, starts_of, submit, wait_until
+from tests.distributed.bench import REPOSITORY
 
 TRAINER = Path(__file__).with_name("trainer.sh")
 
@@ -51,6 +52,32 @@ def test_a_job_that_gets_no_further_ends(slurm: dict[str, str], tmp_path: Path) 
     assert errors[0].endswith("rank 1 on node2: is ill")
 
 
+def test_a_node_that_cannot_start_python_is_no_wrong_recipe(slurm: dict[str, str], tmp_path: Path) -> None:
+    """Either ends with 2; a recipe that still passes the check was not it."""
+    job = started(slurm, tmp_path / "run", "--ends-with-2-once", "--steps", "5")
+    assert job.codes == [0] and starts_of(tmp_path / "run") == [(2, 0)] * 2
+    assert "exit code 2: back into the queue" in job.log.read_text()
+    lines = [line.split()[1:3] for line in (tmp_path / "run" / ".starts").read_text().splitlines()]
+    assert lines == [[f"job={job.number}", word] for word in ("came", "nodes=2", "queued", "came", "nodes=2")]
+
+
+def test_a_run_is_queued_once(slurm: dict[str, str], tmp_path: Path) -> None:
+    """By `bash slurm/pretrain.sh`, which submits what passes its check."""
+    run = tmp_path / "run"
+    command = ["bash", str(REPOSITORY / "slurm" / "pretrain.sh"), "--run", str(run), "--steps", "9999"]
+    given = {**slurm, "PYTHON": str(TRAINER), "RESOURCES": f"--nodes=4 --exclusive --output={tmp_path}/log"}
+    first = subprocess.run(command, cwd=REPOSITORY, env=given, capture_output=True, text=True)
+    assert first.returncode == 0, first.stderr
+    number = first.stdout.split()[-1]
+    assert first.stdout.endswith(f"Submitted batch job {number}\n")
+    try:
+        assert (run / ".starts").read_text().splitlines()[0].endswith(f"job={number} queued")
+        second = subprocess.run(command, cwd=REPOSITORY, env=given, capture_output=True, text=True)
+        assert second.returncode == 2 and f"{run}: job {number} is at work in it (" in second.stderr
+    finally:
+        Job(slurm, number, tmp_path / "log").cancel()
+
+
 @pytest.mark.parametrize("by", ["signal", "limit"])
 def test_a_training_that_is_stopped_comes_back(slurm: dict[str, str], tmp_path: Path, by: str) -> None:
     """Slurm sends the signal of a minute's limit some 20 seconds after the job's start."""
@@ -77,6 +104,14 @@ def test_tasks_of_an_array_have_their_shares_and_come_back_by_themselves(slurm: 
         assert text.count("exit code 137: back into the queue") == 1
 
 
+def test_some_tasks_of_an_array_say_of_how_many(slurm: dict[str, str], tmp_path: Path) -> None:
+    job = submit(slurm, tmp_path / "%a", "teach.sh", [], "--array=1,2,7", PYTHON=TRAINER)
+    assert job.codes == [2, 2, 2] and "say of how many, SHARES=16 sbatch" in (tmp_path / "7").read_text()
+    job = submit(slurm, tmp_path / "%a", "teach.sh", [], "--array=1,2,7", PYTHON=TRAINER, SHARES=8)
+    assert job.codes == [0, 0, 0]
+    assert [f"--task {each}/8" in (tmp_path / str(each)).read_text() for each in (1, 2, 7)] == [True] * 3
+
+
 @pytest.mark.parametrize("kinds", [1, 2])
 def test_teachers_and_students_have_nodes_of_their_own(slurm: dict[str, str], tmp_path: Path, kinds: int) -> None:
     """Of one kind, or of two, where Slurm wants the students' first; and so again when the job comes back."""
@@ -97,6 +132,8 @@ def test_somebody_must_learn(slurm: dict[str, str], tmp_path: Path) -> None:
     given = ["--run", str(tmp_path / "run"), "--teacher", "M", "--data", "S", "--steps", "5"]
     few = submit(slurm, tmp_path / "few", "distill.sh", given, "--nodes=2", PYTHON=TRAINER, TEACHERS=2)
     assert few.codes == [2] and "TEACHERS=2 nodes of 2 leave none to students" in few.log.read_text()
+    words = submit(slurm, tmp_path / "words", "distill.sh", given, "--nodes=2", PYTHON=TRAINER, TEACHERS="one")
+    assert words.codes == [2] and "TEACHERS=one is no number of nodes" in words.log.read_text()
 
 
 def test_names_of_nodes_are_those_that_slurm_tells(slurm: dict[str, str]) -> None:

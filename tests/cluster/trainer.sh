@@ -1,6 +1,7 @@
 #!/bin/bash
 # Stands for Python in tests of the job scripts: a training, or a teacher, of so many --steps, ten a second, that keeps
-# to the exit codes of the real ones. It dies at once with --dies, the first time alone with --dies-once.
+# to the exit codes of the real ones. It dies at once with --dies, the first time alone with
+# --dies-once, and ends with 2 then with --ends-with-2-once.
 set -euo pipefail
 script=$(basename "$1")
 told="$*"
@@ -20,6 +21,7 @@ if [[ "$told " == *"--dies "* ]]; then # of which rank 1 is the cause, and rank 
     echo "    for some reason" >>"$run/errors/rank-$SLURM_PROCID.log"
     exit 1
 fi
+[[ "$told " != *"--ends-with-2-once "* || ${SLURM_RESTART_COUNT:-0} -gt 0 ]] || exit 2
 [[ "$told " != *"--dies-once "* || ${SLURM_RESTART_COUNT:-0} -gt 0 ]] || exit 137
 [[ $script != teach.py ]] || exit 0
 step=0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import torch
 import transformers
 
+from data_tools.text.huggingface import save_tokenizer
 from data_tools.text.wordpiece import WordPiece
 from litebert.evaluate import trials
 from litebert.evaluate.candidate import Candidate
@@ -21,6 +23,9 @@ from litebert.evaluate.span import Span
 from litebert.evaluate.tagging import Tagging
 from litebert.evaluate.tasks import KINDS, Question, Tagged, Task
 from litebert.evaluate.trials import Experiment, evaluate, table
+from litebert.model.heads import PretrainingModel
+from litebert.model.huggingface import save_huggingface
+from litebert.model.presets import PRESETS
 from tests.litebert.evaluate.made_up import MADE, made_model, made_task
 
 QUICK = FinetuneConfig(epochs=4, batch=16, learning_rates=(3e-3,), seeds=1, precision="fp32")
@@ -203,6 +208,25 @@ def test_windows_overlap_and_know_their_answer(candidate):
 def test_settings_report_all_that_is_wrong():
     with pytest.raises(ValueError, match=r"batch 0 .*; seeds 0 .*; learning_rates \[\] .*; max_length 3 .*; warmup 1 "):
         FinetuneConfig(batch=0, seeds=0, learning_rates=(), max_length=3, warmup=1)
+
+
+@pytest.mark.parametrize("preset", ["albert-tiny", "bert-base", "distil-6"])
+def test_every_family_takes_every_head(preset: str, tokenizer: WordPiece, tmp_path: Path) -> None:
+    """Whatever layers a head has beside what pretraining leaves."""
+    shape = dataclasses.replace(
+        PRESETS[preset],
+        num_layers=1,
+        hidden_size=32,
+        embedding_size=16 if "albert" in preset else 32,
+        num_heads=2,
+        vocab_size=tokenizer.vocab_size,
+        max_positions=96,
+    )
+    save_huggingface(PretrainingModel(shape), tmp_path, pad_id=0, cls_id=2, sep_id=3)
+    save_tokenizer(tokenizer, tmp_path, max_length=96)
+    with Candidate.opened(tmp_path) as opened:
+        for head in ("SequenceClassification", "TokenClassification", "QuestionAnswering"):
+            opened.begun(f"AutoModelFor{head}", ("a", "b"), random=False)
 
 
 def test_models_that_cannot_be_read_are_said(tokenizer, tmp_path):
