@@ -83,16 +83,7 @@ STUDENTS: Mapping[str, Mapping[str, object]] = {
 }
 PAPER = {"without ce": -2.96, "without cos": -1.46, "without mlm": -0.31, "from random weights": -3.69}  # of GLUE
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-FINETUNING = (
-    "--train.samples",
-    "3000",
-    "--train.epochs",
-    "3",
-    "--train.seeds",
-    "3",
-    "--train.learning_rates",
-    "[1e-4, 3e-4]",
-)
+FINETUNING = {"train.samples": 2000, "train.epochs": 3, "train.seeds": 3, "train.learning_rates": "[3e-4, 1e-3]"}
 
 
 def run(command: list[object], log: Path) -> None:
@@ -190,7 +181,7 @@ class Study:
 
     def finetuned(self, together: int) -> dict[str, Any]:
         """Scores on the tasks; of the student, the floor's too."""
-        given: list[object] = ["--task", *self.tasks, *FINETUNING]
+        given: list[object] = ["--task", *self.tasks, *flags(FINETUNING)]
         more = {name: [*given, "--floor"] if name == "student" else given for name in ("teacher", *STUDENTS)}
         with ThreadPoolExecutor(together) as pool:
             return dict(zip(more, pool.map(lambda name: self._evaluated(name, more[name]), more), strict=True))

@@ -1,12 +1,15 @@
 # What the jobs of this folder have in common. Their scripts read it; by itself it does nothing.
 export REPOSITORY PYTHONPATH=$REPOSITORY${PYTHONPATH:+:$PYTHONPATH}
-for each in $MODULES; do module load "$each"; done
 [[ -z ${SLURM_CPUS_PER_TASK:-} ]] || export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK # srun no longer takes it over by itself
 
 JOB=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID} # the task of an array alone
 JOB=${JOB:-${SLURM_JOB_ID:-}}
 
 say() { echo "${SLURM_JOB_NAME:-$(basename "$0")}: $*" >&2; }
+
+[[ -z $MODULES ]] || type module &>/dev/null || { say "MODULES=$MODULES, but there is no \`module\` here: see slurm/site.sh"; exit 2; }
+for each in $MODULES; do module load "$each"; done
+[[ -n $CONTAINER ]] || type "$PYTHON" &>/dev/null || { say "no $PYTHON: run \`make env\`, or set PYTHON (slurm/site.sh)"; exit 2; }
 
 # python SCRIPT ARGUMENT...: runs a script of launcher/ on this node.
 python() { $CONTAINER "$PYTHON" "$REPOSITORY/launcher/$1.py" "${@:2}"; }

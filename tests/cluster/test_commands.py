@@ -87,19 +87,22 @@ def of_made_up_text(folder: Path, corpus: Path) -> Desk:
     return Desk(folder, 2, changes)
 
 
-def of_the_sample(folder: Path) -> Desk:
-    """Four nodes, and the recipes' own models."""
+def of_the_sample(folder: Path, nodes: int) -> Desk:
+    """With the recipes' own models."""
     if not SAMPLE.exists():
         pytest.skip(f"no {SAMPLE} here")
     (folder / "corpus.jsonl.xz").symlink_to(SAMPLE)
-    return Desk(folder, 4, {r"launcher/recipes/\S+": r"\g<0>" + FEW_STEPS})
+    return Desk(folder, nodes, {r"launcher/recipes/\S+": r"\g<0>" + FEW_STEPS})
 
 
-@pytest.fixture(scope="module", params=["made-up", pytest.param("sample", marks=pytest.mark.slow)])
+@pytest.fixture(
+    scope="module", params=["made-up", *(pytest.param(f"sample on {n}", marks=pytest.mark.slow) for n in (2, 4))]
+)
 def desk(request: pytest.FixtureRequest, corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Desk:
     """With all that the page says up to its report."""
     folder = tmp_path_factory.mktemp("desk")
-    made = of_made_up_text(folder, corpus) if request.param == "made-up" else of_the_sample(folder)
+    _, _, nodes = request.param.partition(" on ")
+    made = of_the_sample(folder, int(nodes)) if nodes else of_made_up_text(folder, corpus)
     for part in ("train", "dev", "test"):
         lines = [{"sentence": f"第{number}句话", "label": str(number % 2)} for number in range(40)]
         task = folder / "tasks" / "tnews" / f"{part}.jsonl"
