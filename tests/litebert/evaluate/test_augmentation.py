@@ -17,9 +17,9 @@ def naive(text: str, row: int, copy: int, key: int, mask: float, ngram: float) -
     """One text, a word at a time."""
     document, shown = np.array([row], np.uint64), []
     words = rjieba.cut(text)
-    for place, word in enumerate(words):
+    for at, word in enumerate(words):
         masks = MASK if word.isascii() else MASK * len(word)
-        drawn = int(draws(key, document, place, copy)[0][0])
+        drawn = int(draws(key, document, at, copy)[0][0])
         shown.append(masks if drawn / 2**32 < mask and not word.isspace() else word)
     chance, length, place, _ = draws(key, document, 2**32 - 1, copy)
     if chance[0] / 2**32 < ngram:
@@ -67,7 +67,7 @@ def test_pairs_change_one_text_after_the_other_and_labels_are_left_out():
     for made, changed in ((first, {"text"}), (second, {"other"}), (both, {"text", "other"})):
         for one, pair in zip(made, pairs, strict=True):
             assert {name for name in ("text", "other") if getattr(one, name) != getattr(pair, name)} == changed
-            assert one.label is None and set((one.text + one.other).replace(MASK, "")) < {*pair.text, *pair.other}
+            assert one.label is None and set((one.text + one.other).replace(MASK, "")) < set(f"{pair.text}{pair.other}")
     assert augmented(pairs, 3, 0.5, 0.5, "task") == augmented(pairs, 3, 0.5, 0.5, "task")
     assert augmented(pairs, 3, 0.5, 0.5, "task") != augmented(pairs, 3, 0.5, 0.5, "another task")
 

@@ -162,17 +162,18 @@ def test_trials_are_kept_by_teacher_settings_and_texts(candidate, task, teacher,
     more = [tmp_path / f"{number}.jsonl" for number in range(2)]
     for number, path in enumerate(more):
         path.write_text(json.dumps({"text": f"第{number}句"}) + "\n")
+    plain = teaching_of(teacher("sentence"), one)
     teachings = [
         None,
-        teaching_of(teacher("sentence"), one),
+        plain,
         teaching_of(teacher("sentence"), one, temperature=3.0),
         teaching_of(teacher("sentence"), one, augment=1),
         *(teaching_of(teacher("sentence"), one, path) for path in more),
     ]
     identities = [Experiment(candidate, one, SHORT, tmp_path, teaching=each)._identity for each in teachings]
     assert len({json.dumps(identity, sort_keys=True) for identity in identities}) == len(teachings)
-    other = dataclasses.replace(teachings[1].teacher, fingerprint="another")
-    assert dataclasses.replace(teachings[1], teacher=other).identity != teachings[1].identity
+    other = dataclasses.replace(plain.teacher, fingerprint="another")
+    assert dataclasses.replace(plain, teacher=other).identity != plain.identity
 
 
 def test_teachers_that_cannot_teach_are_said(candidate, other_candidate, task, teacher, tmp_path):
