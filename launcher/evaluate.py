@@ -1,5 +1,6 @@
 """Measure a model on held-out documents: python launcher/evaluate.py RUN --data SHARDS [--teacher MODEL],
-or fine-tuned on tasks: python launcher/evaluate.py MODEL --task TASK... [--floor] [--shuffled] [--train.epochs 3 ...]
+or fine-tuned on tasks: python launcher/evaluate.py MODEL --task TASK... [--floor] [--shuffled] [--train.epochs 3 ...],
+with --teacher FINETUNED... also as a student of a model of launcher/finetune.py for each task.
 """
 
 from __future__ import annotations
@@ -18,12 +19,14 @@ from jsonargparse import ArgumentParser, Namespace
 from litebert.data.split import Split
 from litebert.demo.corpus import cache_folder
 from litebert.distill.teacher import Teacher
-from litebert.evaluate.config import FinetuneConfig
+from litebert.evaluate.config import FinetuneConfig, TaskDistillConfig
 from litebert.evaluate.heldout import evaluate_heldout
 from litebert.evaluate.intrinsic import evaluate_intrinsic, groups_table
 from litebert.evaluate.tasks import KINDS, Task
 from litebert.train.run import write
 from litebert.train.trained import load_trained
+
+TEACHER = "with --data, models to compare its words with; with --task, fine-tuned models to learn from"
 
 
 def parser() -> ArgumentParser:
@@ -31,12 +34,14 @@ def parser() -> ArgumentParser:
     made = ArgumentParser(prog="evaluate", description=__doc__, exit_on_error=False, allow_abbrev=False)
     made.add_argument("model", type=Path, help="a run; for tasks also a checkpoint or a Hugging Face folder")
     made.add_argument("--data", type=Path, help="folder of shards, with its held-out split")
-    made.add_argument("--teacher", type=Path, nargs="+", default=[], help="models to compare its words with")
+    made.add_argument("--teacher", type=Path, nargs="+", default=[], help=TEACHER)
     made.add_argument("--task", type=Path, nargs="+", default=[], help="folders of tasks to fine-tune on")
     made.add_argument("--kind", choices=KINDS, help="of the tasks, where their fields do not tell it")
     made.add_argument("--floor", action="store_true", help="also random weights of its shape, on the same budget")
     made.add_argument("--shuffled", action="store_true", help="also with labels of other examples: chance")
     made.add_class_arguments(FinetuneConfig, "train")
+    made.add_argument("--unlabelled", type=Path, nargs="+", default=[], help="files of more texts for a task's teacher")
+    made.add_class_arguments(TaskDistillConfig, "distill")
     made.add_argument("--output", type=Path, help="JSON file to write")
     return made
 
@@ -87,15 +92,21 @@ def _tasks(options: Namespace) -> None:
     from transformers.utils import logging
 
     from litebert.evaluate.candidate import Candidate
+    from litebert.evaluate.finetuned import teachings
     from litebert.evaluate.trials import evaluate, table
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    config = FinetuneConfig(**options.train.as_dict())
+    config, distill = FinetuneConfig(**options.train.as_dict()), TaskDistillConfig(**options.distill.as_dict())
+    if not options.teacher and (options.unlabelled or distill != TaskDistillConfig()):
+        raise ValueError("--unlabelled and --distill are for a student: give its --teacher")
+    if options.unlabelled and len(options.task) > 1:
+        raise ValueError("--unlabelled is in the format of one task: give one --task")
     tasks = [Task.read(folder, options.kind) for folder in options.task]
+    taught = teachings(options.teacher, tasks, distill, options.unlabelled) if options.teacher else {}
     arms = [arm for arm in ("floor", "shuffled") if options[arm]]
     with Candidate.opened(options.model) as candidate:
-        results = evaluate(candidate, tasks, config, arms, cache_folder() / "evaluations")
+        results = evaluate(candidate, tasks, config, arms, cache_folder() / "evaluations", taught)
     if options.output:
         write(options.output, json.dumps(results, indent=1) + "\n")
     print(table(results))

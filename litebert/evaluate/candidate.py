@@ -17,7 +17,7 @@ from data_tools.shards.tar import sha256
 from litebert.export.huggingface import export_huggingface
 from litebert.train.trained import load_trained
 
-WEIGHTS = "*.safetensors"
+CONFIG, WEIGHTS = "config.json", "*.safetensors"
 # Modules that pretraining may have left out, learnt by fine-tuning.
 NEW = ("pooler", "pre_classifier", "classifier", "qa_outputs")
 
@@ -31,6 +31,7 @@ class Candidate:
         folder: where transformers reads it.
         fingerprint: SHA-256 of weights, shape and tokenizer, in hex.
         shape: SHA-256 of shape and tokenizer, in hex: what random weights of its shape depend on.
+        labels: names of what it gives; of a model that was not fine-tuned, none of anything.
         tokenizer: a fast one of transformers.
         positions: tokens of its longest input.
     """
@@ -39,6 +40,7 @@ class Candidate:
     folder: Path
     fingerprint: str
     shape: str
+    labels: tuple[str, ...]
     tokenizer: Any
     positions: int
 
@@ -49,7 +51,7 @@ class Candidate:
 
         Raises ValueError where there is none of these, or its weights are pickled.
         """
-        if (location / "config.json").is_file():
+        if (location / CONFIG).is_file():
             yield cls._read(location, location)
             return
         if not any((location / name).is_file() for name in ("run.json", "checkpoint.json")):
@@ -63,6 +65,13 @@ class Candidate:
             yield cls._read(location, exported)
 
     @classmethod
+    def read(cls, location: Path) -> Candidate:
+        """Opens a Hugging Face folder. Raises ValueError where there is none, or its weights are pickled."""
+        if not (location / CONFIG).is_file():
+            raise ValueError(f"{location}: no {CONFIG} in it: give a Hugging Face folder")
+        return cls._read(location, location)
+
+    @classmethod
     def _read(cls, location: Path, folder: Path) -> Candidate:
         weights = sorted(folder.glob(WEIGHTS))
         if not weights:
@@ -72,9 +81,10 @@ class Candidate:
             raise ValueError(f"{location}: its tokenizer does not say where its tokens stand: give it a tokenizer.json")
         tokenizer.padding_side = tokenizer.truncation_side = "right"
         config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
-        shape = _digest([folder / "config.json"], tokenizer.backend_tokenizer.to_str())
+        shape = _digest([folder / CONFIG], tokenizer.backend_tokenizer.to_str())
         positions = min(config.max_position_embeddings, tokenizer.model_max_length)
-        return cls(location, folder, _digest(weights, shape), shape, tokenizer, positions)
+        labels = tuple(config.id2label[number] for number in sorted(config.id2label))
+        return cls(location, folder, _digest(weights, shape), shape, labels, tokenizer, positions)
 
     def begun(self, head: str, outputs: Sequence[str], random: bool) -> Any:
         """The model, in fp32, with a new head of one of transformers' classes.
@@ -87,23 +97,38 @@ class Candidate:
         Raises:
             ValueError: the folder has not all of the encoder's weights.
         """
-        kind = getattr(transformers, head)
         names = dict(enumerate(outputs))
         config = transformers.AutoConfig.from_pretrained(self.folder, local_files_only=True, num_labels=len(outputs))
         config.id2label, config.label2id = names, {name: number for number, name in names.items()}
         if random:
-            return kind.from_config(config, dtype=torch.float32)
-        model, loading = kind.from_pretrained(
+            return getattr(transformers, head).from_config(config, dtype=torch.float32)
+        model, missing = self._loaded(head, config)
+        if lost := [name for name in missing if not set(name.split(".")) & set(NEW)]:
+            raise ValueError(f"{self.location}: weights are missing: {', '.join(lost[:3])} ({len(lost)} in all)")
+        return model
+
+    def finetuned(self, head: str) -> Any:
+        """The model, in fp32, with the head of one of transformers' classes that it has.
+
+        Raises ValueError where it has no such head, or lacks other weights.
+        """
+        model, missing = self._loaded(head, transformers.AutoConfig.from_pretrained(self.folder, local_files_only=True))
+        if missing:
+            raise ValueError(f"{self.location}: not fine-tuned as {head}: {missing[0]} is missing")
+        return model
+
+    def _loaded(self, head: str, config: Any) -> tuple[Any, list[str]]:
+        """The model, and names of weights that it lacks."""
+        model, loading = getattr(transformers, head).from_pretrained(
             self.folder,
             config=config,
             local_files_only=True,
             dtype=torch.float32,
             use_safetensors=True,
+            ignore_mismatched_sizes=True,  # the head of a model that was fine-tuned on another task
             output_loading_info=True,
         )
-        if missing := sorted(name for name in loading["missing_keys"] if not set(name.split(".")) & set(NEW)):
-            raise ValueError(f"{self.location}: weights are missing: {', '.join(missing[:3])} ({len(missing)} in all)")
-        return model
+        return model, sorted({*loading["missing_keys"], *(name for name, *_ in loading["mismatched_keys"])})
 
 
 def _digest(files: Sequence[Path], more: str) -> str:

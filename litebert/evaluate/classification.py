@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from data_tools.shards.keyed_rng import permutation
-from litebert.evaluate.family import Encoded, Floats, Integers, rows_of
+from litebert.evaluate.family import NOT_LABELLED, Encoded, Floats, Integers, rows_of
 from litebert.evaluate.tasks import Labelled
 
 
@@ -55,5 +55,6 @@ class Classification:
         ]
 
     def _classes(self, examples: Sequence[Labelled]) -> Integers:
-        numbers = {label: number for number, label in enumerate(self.labels)}
+        numbers: dict[str | None, int] = {label: number for number, label in enumerate(self.labels)}
+        numbers[None] = NOT_LABELLED
         return np.array([numbers[one.label] for one in examples])

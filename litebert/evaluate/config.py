@@ -63,3 +63,37 @@ class FinetuneConfig:
         else:
             fast = any(torch.cpu.get_capabilities().get(name) for name in ("avx512_bf16", "amx_bf16"))
         return dataclasses.replace(self, precision="bf16" if fast else "fp32")
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskDistillConfig:
+    """What a student takes from a fine-tuned teacher, beside the labels.
+
+    Attributes:
+        alpha: weight of the cross-entropy with the labels, where there are any; the rest is the teacher's.
+        temperature: that both models' logits are divided by before they are compared.
+        augment: copies of every text, labelled or not, that the teacher answers as well.
+        mask: share of a copy's words that are masked.
+        ngram: share of copies of which only 1 to 5 words are left, side by side; not where entities are tagged.
+    """
+
+    alpha: float = 0.5
+    temperature: float = 2.0
+    augment: int = 0
+    mask: float = 0.1
+    ngram: float = 0.25
+
+    def __post_init__(self) -> None:
+        problems = [
+            f"{name} {getattr(self, name)} must be a share of 1"
+            for name in ("alpha", "mask", "ngram")
+            if not 0 <= getattr(self, name) <= 1
+        ]
+        if not 0 < self.temperature < math.inf:
+            problems.append(f"temperature {self.temperature} must be a positive number")
+        if self.augment < 0:
+            problems.append(f"augment {self.augment} must be 0 or more")
+        if self.augment and not (self.mask or self.ngram):
+            problems.append(f"augment {self.augment} changes nothing where mask and ngram are 0")
+        if problems:
+            raise ValueError("; ".join(problems))

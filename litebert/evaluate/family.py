@@ -12,6 +12,7 @@ import numpy.typing as npt
 Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 NOT_LABELLED = -100  # what PyTorch's cross entropy passes over
+TARGETS = ("labels", "start_positions", "end_positions")  # what a row has beside its tokens
 
 
 @dataclasses.dataclass(frozen=True)

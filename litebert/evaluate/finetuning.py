@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 import transformers
 
 from data_tools.progress import Progress
@@ -17,7 +16,9 @@ from data_tools.shards.keyed_rng import key_of, permutation
 from litebert.evaluate.candidate import Candidate
 from litebert.evaluate.classification import Classification
 from litebert.evaluate.config import FinetuneConfig
-from litebert.evaluate.family import Encoded, Family, Floats
+from litebert.evaluate.distillation import Teaching, collator
+from litebert.evaluate.family import Encoded, Family
+from litebert.evaluate.prediction import arguments, predicted
 from litebert.evaluate.span import Span
 from litebert.evaluate.tagging import Tagging
 from litebert.evaluate.tasks import Task
@@ -45,7 +46,8 @@ class PreparedTask:
     """A task as one model reads it, ready for any number of fine-tunings.
 
     Attributes:
-        examples, encoded: by split; train is what is left of it by the settings.
+        examples, encoded: by split; train is what is left of it by the settings, and what a teacher answered.
+        teaching: of the student that the model is; None of a model that learns from labels alone.
     """
 
     candidate: Candidate
@@ -54,27 +56,42 @@ class PreparedTask:
     config: FinetuneConfig
     examples: Mapping[str, Sequence[Any]]
     encoded: Mapping[str, Encoded]
+    teaching: Teaching | None
 
     @classmethod
-    def prepared(cls, candidate: Candidate, task: Task, config: FinetuneConfig, shuffled: bool) -> PreparedTask:
-        """Encodes a task; where it is shuffled, the labels of train, and of nothing else."""
+    def prepared(
+        cls,
+        candidate: Candidate,
+        task: Task,
+        config: FinetuneConfig,
+        shuffled: bool = False,
+        teaching: Teaching | None = None,
+    ) -> PreparedTask:
+        """Encodes a task, and asks its teacher; where it is shuffled, the labels of train, and of nothing else."""
         family = family_of(task)
         order = permutation(key_of("samples", task.fingerprint), len(task.train))[: config.samples or None]
         train = [task.train[number] for number in np.sort(order)]
         if shuffled:
             train = family.shuffled(train, key_of("shuffled", task.fingerprint))
+        if teaching:
+            train += teaching.more(task, train)
         examples = {"train": train, "dev": task.dev, "test": task.test}
         length = length_of(family, candidate, config)
         encoded = {split: family.encode(ones, candidate.tokenizer, length) for split, ones in examples.items()}
-        return cls(candidate, task, family, config, examples, encoded)
+        if teaching:
+            encoded["train"] = teaching.answered(family, train, encoded["train"], candidate, config)
+        return cls(candidate, task, family, config, examples, encoded, teaching)
 
-    def run(self, rate: float, seed: int, random: bool, label: str) -> Trial:
+    def run(self, rate: float, seed: int, random: bool, label: str) -> tuple[Trial, Any]:
         """Fine-tunes the model, or random weights of its shape, and measures it. On a CPU the same scores every time.
 
         Args:
             rate: peak learning rate.
             seed: of the new weights, the order and dropout.
             label: to show its progress with.
+
+        Returns:
+            what came of it, and the model.
         """
         config, train = self.config, self.encoded["train"]
         transformers.set_seed(seed)
@@ -87,51 +104,40 @@ class PreparedTask:
                 with Progress(label, "rows", total) as progress:
                     trainer.add_callback(_Shown(progress, total))
                     trainer.train()
-            seconds = time.monotonic() - begin
-            scores = {split: self._measured(trainer, split) for split in MEASURED}
-        return Trial(scores, seconds, train.tokens * config.epochs / seconds)
+        seconds = time.monotonic() - begin
+        scores = {split: self._measured(model, split) for split in MEASURED}
+        return Trial(scores, seconds, train.tokens * config.epochs / seconds), model
 
     def _trainer(self, model: Any, rate: float, seed: int, folder: str) -> Any:
         config, tokenizer = self.config, self.candidate.tokenizer
-        arguments = transformers.TrainingArguments(
-            output_dir=folder,
+        more = arguments(
+            config,
+            folder,
             num_train_epochs=config.epochs,
-            per_device_train_batch_size=config.batch,
-            per_device_eval_batch_size=2 * config.batch,
             learning_rate=rate,
             warmup_steps=config.warmup,
             weight_decay=config.weight_decay,
-            use_cpu=device() == "cpu",
-            bf16=config.resolved.precision == "bf16",
-            dataloader_pin_memory=device() == "cuda",
             seed=seed,
             train_sampling_strategy="group_by_length",
-            save_strategy="no",
-            logging_strategy="no",
-            report_to="none",
-            disable_tqdm=True,
         )
         trainer = transformers.Trainer(
             model,
-            arguments,
-            data_collator=getattr(transformers, self.family.collator)(tokenizer),
+            more,
+            data_collator=collator(tokenizer)
+            if self.teaching
+            else getattr(transformers, self.family.collator)(tokenizer),
             train_dataset=self.encoded["train"].rows,
             processing_class=tokenizer,
+            compute_loss_func=self.teaching.loss if self.teaching else None,
         )
         trainer.remove_callback(transformers.PrinterCallback)
         return trainer
 
-    def _measured(self, trainer: Any, split: str) -> dict[str, float]:
-        """Scores on a split, read from the longest row to the shortest, so that batches hold little padding."""
+    def _measured(self, model: Any, split: str) -> dict[str, float]:
+        """Scores on a split."""
         encoded = self.encoded[split]
-        order = np.argsort([-len(row["input_ids"]) for row in encoded.rows], kind="stable")
-        trainer.args.train_sampling_strategy = "sequential"  # which predict obeys too: it would shuffle
-        predicted = trainer.predict([encoded.rows[row] for row in order]).predictions
-        outputs: list[Floats] = []
-        for logits in predicted if isinstance(predicted, tuple) else (predicted,):
-            outputs.append(np.empty_like(logits))
-            outputs[-1][order] = logits
-        return self.family.scores(self.examples[split], encoded, tuple(outputs))
+        outputs = predicted(model, self.candidate.tokenizer, self.family, encoded.rows, self.config)
+        return self.family.scores(self.examples[split], encoded, outputs)
 
 
 class _Shown(transformers.TrainerCallback):
@@ -149,11 +155,6 @@ def family_of(task: Task) -> Family:
     if task.kind == "tagging":
         return Tagging(task.labels)
     return Span() if task.kind == "span" else Classification(task.labels)
-
-
-def device() -> str:
-    """What a fine-tuning runs on."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def length_of(family: Family, candidate: Candidate, config: FinetuneConfig) -> int:

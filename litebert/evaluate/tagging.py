@@ -42,7 +42,7 @@ class Tagging:
 
     def scores(self, examples: Sequence[Tagged], encoded: Encoded, outputs: tuple[Floats, ...]) -> dict[str, float]:
         """F1, precision and recall over all entities, and the F1 of perfect tags: the most that these tokens allow."""
-        right = [set(one.entities) for one in examples]
+        right = [set(one.entities or ()) for one in examples]
         said = [
             set(self.entities(tags[: len(offsets)], offsets))
             for tags, offsets in zip(outputs[0].argmax(-1), encoded.offsets, strict=True)
@@ -58,7 +58,7 @@ class Tagging:
         """Each text with the entities of another, as far as it reaches."""
         order = permutation(key, len(examples))
         return [
-            Tagged(one.text, tuple(entity for entity in examples[other].entities if entity[1] <= len(one.text)))
+            Tagged(one.text, tuple(entity for entity in examples[other].entities or () if entity[1] <= len(one.text)))
             for one, other in zip(examples, order, strict=True)
         ]
 
@@ -78,8 +78,10 @@ class Tagging:
         if kind >= 0:
             yield start, end, self.labels[kind]
 
-    def _tags(self, entities: Sequence[Entity], offsets: Integers) -> list[int]:
+    def _tags(self, entities: Sequence[Entity] | None, offsets: Integers) -> list[int]:
         """Of tokens that touch an entity; of two entities that share a token, the first has it."""
+        if entities is None:
+            return [NOT_LABELLED] * len(offsets)
         tags = np.where(offsets[:, 0] < offsets[:, 1], 0, NOT_LABELLED)
         for start, end, label in entities:
             touched = np.flatnonzero((offsets[:, 0] < end) & (offsets[:, 1] > start) & (tags != NOT_LABELLED))

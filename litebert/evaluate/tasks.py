@@ -37,19 +37,39 @@ Record = Mapping[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class Labelled:
-    """A text, or a pair of texts, and its class."""
+    """A text, or a pair of texts, and its class; None where that is not told."""
 
     text: str
     other: str | None
-    label: str
+    label: str | None
+
+    @property
+    def labelled(self) -> bool:
+        """Whether its class is told."""
+        return self.label is not None
+
+    @property
+    def bare(self) -> Labelled:
+        """Its text alone."""
+        return dataclasses.replace(self, label=None)
 
 
 @dataclasses.dataclass(frozen=True)
 class Tagged:
-    """A text and its entities: (start, end, type), end exclusive, in characters."""
+    """A text and its entities: (start, end, type), end exclusive, in characters; None where they are not told."""
 
     text: str
-    entities: tuple[tuple[int, int, str], ...]
+    entities: tuple[tuple[int, int, str], ...] | None
+
+    @property
+    def labelled(self) -> bool:
+        """Whether its entities are told."""
+        return self.entities is not None
+
+    @property
+    def bare(self) -> Tagged:
+        """Its text alone."""
+        return dataclasses.replace(self, entities=None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +79,11 @@ class Question:
     question: str
     context: str
     answers: tuple[tuple[str, int], ...]
+
+    @property
+    def labelled(self) -> bool:
+        """Whether an answer is told."""
+        return bool(self.answers)
 
 
 Example = Labelled | Tagged | Question
@@ -103,7 +128,7 @@ class Task:
         if "train" not in found:
             raise ValueError(f"{folder}: no task: it has no train.jsonl, train.json or train.tsv, plain or compressed")
         kind = kind or _inferred(found["train"])
-        read = {split: list(_examples(path, kind)) for split, path in found.items()}
+        read = {split: [one for one in _examples(path, kind) if one.labelled] for split, path in found.items()}
         if not read["train"]:
             raise ValueError(f"{found['train']}: no labelled example of a {kind} task in it")
         splits, origin = _divided(folder, read)
@@ -112,6 +137,17 @@ class Task:
         digest = hashlib.sha256("\0".join([kind, *(f"{path.name} {sha256(path)}" for path in files)]).encode())
         labels = _labels(folder, kind, [one for split in splits.values() for one in split])
         return cls(folder.resolve().name, kind, labels, **splits, origin=origin, fingerprint=digest.hexdigest())
+
+
+def unlabelled(path: Path, kind: str) -> list[Labelled | Tagged]:
+    """The examples of a file of a task's format without their labels, which it need not have; not of a span task.
+
+    Raises ValueError where something in it is wrong, or it has none; file and line are named.
+    """
+    examples = [one.bare for one in _examples(path, kind) if not isinstance(one, Question)]
+    if not examples:
+        raise ValueError(f"{path}: no example of a {kind} task in it")
+    return examples
 
 
 def _file(folder: Path, split: str) -> Path | None:
@@ -161,18 +197,16 @@ def _told(path: Path) -> tuple[str, ...]:
 
 
 def _examples(path: Path, kind: str) -> Iterator[Example]:
-    """The labelled examples of a file."""
+    """The examples of a file, labelled or not."""
     for where, record in _records(path):
         try:
-            example = READERS[kind](record)
+            yield READERS[kind](record)
         except KeyError as error:
             raise ValueError(
                 f"{where}: no field {error} in a {kind} example; its fields are {_names(record)}"
             ) from None
         except (ValueError, TypeError, IndexError, AttributeError) as error:
             raise ValueError(f"{where}: not an example of a {kind} task: {error}") from None
-        if example is not None:
-            yield example
 
 
 def _inferred(path: Path) -> str:
@@ -257,13 +291,16 @@ TEXTS = ("text", "sentence", "text_a")
 PAIRS = (("text_a", "text_b"), ("sentence1", "sentence2"), ("keyword", "abst"))
 
 
-def _sentence(record: Record) -> Labelled | None:
-    if record.get("label") in UNLABELLED:
-        return None
+def _sentence(record: Record) -> Labelled:
     if "target" in record:
-        return Labelled(_marked(record["text"], record["target"]), None, str(record["label"]))
+        return Labelled(_marked(record["text"], record["target"]), None, _class(record))
     name = next((name for name in TEXTS if name in record), TEXTS[0])
-    return Labelled(_text(record[name]), None, str(record["label"]))
+    return Labelled(_text(record[name]), None, _class(record))
+
+
+def _class(record: Record) -> str | None:
+    label = record.get("label")
+    return None if label in UNLABELLED else str(label)
 
 
 def _marked(text: str, target: Record) -> str:
@@ -276,16 +313,14 @@ def _marked(text: str, target: Record) -> str:
     return text
 
 
-def _pair(record: Record) -> Labelled | None:
-    if record.get("label") in UNLABELLED:
-        return None
+def _pair(record: Record) -> Labelled:
     first, second = next((names for names in PAIRS if record.keys() >= set(names)), PAIRS[0])
     one = record[first]
     text = "，".join(one) if isinstance(one, list) else _text(one)  # CSL lists keywords
-    return Labelled(text, _text(record[second]), str(record["label"]))
+    return Labelled(text, _text(record[second]), _class(record))
 
 
-def _tagged(record: Record) -> Tagged | None:
+def _tagged(record: Record) -> Tagged:
     text, label = _text(record["text"]), record.get("label")
     if isinstance(label, dict):  # CLUENER: {type: {mention: [[first, last], ...]}}
         places = [(name, place) for name, mentions in label.items() for found in mentions.values() for place in found]
@@ -293,18 +328,16 @@ def _tagged(record: Record) -> Tagged | None:
     elif "entities" in record:
         entities = [(int(start), int(end), str(name)) for start, end, name, *_ in record["entities"]]
     else:
-        return None
+        return Tagged(text, None)
     for start, end, name in entities:
         if not 0 <= start < end <= len(text):
             raise ValueError(f"entity {name} at [{start}, {end}) of a text of {len(text)} characters")
     return Tagged(text, tuple(sorted(set(entities))))
 
 
-def _question(record: Record) -> Question | None:
+def _question(record: Record) -> Question:
     context, question = _text(record["context"]), _text(record["question"])
-    given = record.get("answers") or record.get("answer")
-    if not given:
-        return None
+    given = record.get("answers") or record.get("answer") or []
     answers = [_answer(one, context) for one in ([given] if isinstance(given, str) else given)]
     return Question(question, context, tuple(answers))
 
@@ -323,7 +356,7 @@ def _text(value: Any) -> str:
     return value
 
 
-READERS: dict[str, Callable[[Record], Example | None]] = {
+READERS: dict[str, Callable[[Record], Example]] = {
     "sentence": _sentence,
     "pair": _pair,
     "tagging": _tagged,

@@ -18,17 +18,23 @@ from scipy import stats
 
 from litebert.evaluate.candidate import Candidate
 from litebert.evaluate.config import FinetuneConfig
-from litebert.evaluate.finetuning import MEASURED, PreparedTask, Trial, device, family_of, length_of
+from litebert.evaluate.distillation import Teaching
+from litebert.evaluate.finetuning import MEASURED, PreparedTask, Trial, family_of, length_of
+from litebert.evaluate.prediction import device
 from litebert.evaluate.tasks import Task
 from litebert.train.run import write
 
 CONFIDENCE = 0.95
-PACKAGES = ("torch", "transformers", "accelerate", "tokenizers", "numpy")
+ARMS = ("floor", "shuffled", "distilled")  # beside the model itself
+PACKAGES = ("torch", "transformers", "accelerate", "tokenizers", "numpy", "rjieba")
 CODE = (
+    "augmentation",
     "candidate",
     "classification",
+    "distillation",
     "family",
     "finetuning",
+    "prediction",
     "span",
     "tagging",
     "tasks",
@@ -60,7 +66,7 @@ class Summary:
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What a model, its floor or its shuffled run comes to.
+    """What a model, its floor, its shuffled run or a teacher's student comes to.
 
     Attributes:
         learning_rate: chosen on dev.
@@ -78,6 +84,29 @@ class Outcome:
     tokens_per_s: float
 
 
+@dataclasses.dataclass
+class Best:
+    """The first of the best models on dev, of those that were fine-tuned.
+
+    Attributes:
+        score: on dev.
+        model: with its head, on the CPU.
+        trial, learning_rate, seed: that it came of.
+    """
+
+    score: float = -math.inf
+    model: Any = None
+    trial: Trial | None = None
+    learning_rate: float = 0.0
+    seed: int = 0
+
+    def offer(self, score: float, model: Any, trial: Trial, learning_rate: float, seed: int) -> None:
+        """Keeps a model if it is better."""
+        if score > self.score:
+            self.score, self.model = score, model.cpu()
+            self.trial, self.learning_rate, self.seed = trial, learning_rate, seed
+
+
 @dataclasses.dataclass(frozen=True)
 class Experiment:
     """Fine-tunings of a model on a task by some settings.
@@ -85,7 +114,9 @@ class Experiment:
     Attributes:
         random: begins with random weights of the model's shape: the floor.
         shuffled: learns from labels of other examples: chance.
+        teaching: learns from a teacher's logits too.
         kept: folder of trials that were run before, by fingerprint.
+        best: what is to keep the best model; trials that were run before are run again, for their models are gone.
     """
 
     candidate: Candidate
@@ -94,6 +125,8 @@ class Experiment:
     kept: Path
     random: bool = False
     shuffled: bool = False
+    teaching: Teaching | None = None
+    best: Best | None = None
 
     def outcome(self) -> Outcome:
         """Every learning rate with the first seed, then every seed with the best of them."""
@@ -116,21 +149,24 @@ class Experiment:
         """From the cache, else run and put there."""
         identity = self._identity | {"learning_rate": rate, "seed": seed}
         path = self.kept / f"{hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()}.json"
-        if path.is_file():
+        if path.is_file() and not self.best:
             try:
                 return Trial(**json.loads(path.read_text())["trial"])
             except (ValueError, KeyError, TypeError) as error:
                 raise ValueError(f"{path}: no trial ({error!r}): remove it") from None
         start = "floor" if self.random else self.candidate.location.name
-        label = f"{self.task.name}, {start}{', shuffled' * self.shuffled}, learning rate {rate:g}, seed {seed}"
-        trial = self._prepared.run(rate, seed, self.random, label)
+        how = ", shuffled" * self.shuffled + ", distilled" * bool(self.teaching)
+        label = f"{self.task.name}, {start}{how}, learning rate {rate:g}, seed {seed}"
+        trial, model = self._prepared.run(rate, seed, self.random, label)
+        if self.best:
+            self.best.offer(trial.scores["dev"][self._prepared.family.metric], model, trial, rate, seed)
         self.kept.mkdir(parents=True, exist_ok=True)
         write(path, json.dumps({"identity": identity, "trial": dataclasses.asdict(trial)}, indent=1))
         return trial
 
     @cached_property
     def _prepared(self) -> PreparedTask:
-        return PreparedTask.prepared(self.candidate, self.task, self.config, self.shuffled)
+        return PreparedTask.prepared(self.candidate, self.task, self.config, self.shuffled, self.teaching)
 
     @cached_property
     def _identity(self) -> dict[str, Any]:
@@ -141,6 +177,7 @@ class Experiment:
             "start": self.candidate.shape if self.random else self.candidate.fingerprint,
             "random": self.random,
             "shuffled": self.shuffled,
+            "teaching": self.teaching.identity if self.teaching else None,
             "task": self.task.fingerprint,
             "settings": settings,
             "device": device(),
@@ -150,16 +187,23 @@ class Experiment:
 
 
 def evaluate(
-    candidate: Candidate, tasks: Sequence[Task], config: FinetuneConfig, arms: Sequence[str], kept: Path
+    candidate: Candidate,
+    tasks: Sequence[Task],
+    config: FinetuneConfig,
+    arms: Sequence[str],
+    kept: Path,
+    teachings: Mapping[str, Teaching] | None = None,
 ) -> dict[str, Any]:
     """Everything there is to say about a model on tasks, as JSON has it; scores are shares of 1.
 
     Args:
         arms: beside the model itself: floor, shuffled, or both.
         kept: folder of trials that were run before.
+        teachings: by fingerprint of a task, for another arm: distilled.
     """
     for task in tasks:
         length_of(family_of(task), candidate, config)
+    given = teachings or {}
     return {
         "model": str(candidate.location),
         "fingerprint": candidate.fingerprint,
@@ -167,12 +211,17 @@ def evaluate(
         "device": device(),
         "threads": torch.get_num_threads(),
         "versions": versions(),
-        "tasks": [_evaluated(candidate, task, config, arms, kept) for task in tasks],
+        "tasks": [_evaluated(candidate, task, config, arms, kept, given.get(task.fingerprint)) for task in tasks],
     }
 
 
 def _evaluated(
-    candidate: Candidate, task: Task, config: FinetuneConfig, arms: Sequence[str], kept: Path
+    candidate: Candidate,
+    task: Task,
+    config: FinetuneConfig,
+    arms: Sequence[str],
+    kept: Path,
+    teaching: Teaching | None,
 ) -> dict[str, Any]:
     metric = family_of(task).metric
     outcomes = {"model": Experiment(candidate, task, config, kept).outcome()}
@@ -180,10 +229,23 @@ def _evaluated(
         outcomes["floor"] = Experiment(candidate, task, config, kept, random=True).outcome()
     if "shuffled" in arms:
         outcomes["shuffled"] = Experiment(candidate, task, config, kept, shuffled=True).outcome()
-    facts: dict[str, Any] = {
+    if teaching:
+        outcomes["distilled"] = Experiment(candidate, task, config, kept, teaching=teaching).outcome()
+    facts = facts_of(task, config) | {name: dataclasses.asdict(outcome) for name, outcome in outcomes.items()}
+    if "floor" in outcomes:
+        facts["above_floor"] = above(outcomes["model"].test[metric], outcomes["floor"].test[metric])
+    if teaching:
+        facts["above_model"] = above(outcomes["distilled"].test[metric], outcomes["model"].test[metric])
+        facts["teaching"] = teaching.identity
+    return facts
+
+
+def facts_of(task: Task, config: FinetuneConfig) -> dict[str, Any]:
+    """What a task is, and what of it is used, as JSON has it."""
+    return {
         "task": task.name,
         "kind": task.kind,
-        "metric": metric,
+        "metric": family_of(task).metric,
         "fingerprint": task.fingerprint,
         "origin": task.origin,
         "sizes": {
@@ -191,11 +253,7 @@ def _evaluated(
             "dev": len(task.dev),
             "test": len(task.test),
         },
-        **{name: dataclasses.asdict(outcome) for name, outcome in outcomes.items()},
     }
-    if "floor" in outcomes:
-        facts["above_floor"] = above(outcomes["model"].test[metric], outcomes["floor"].test[metric])
-    return facts
 
 
 def above(score: Summary, floor: Summary) -> dict[str, Any]:
@@ -216,15 +274,26 @@ def _interval(mean: float, spread: float, freedom: float) -> tuple[float, float]
 
 def table(results: Mapping[str, Any]) -> str:
     """The results in Markdown, in per cent, a row a task."""
-    heads = ["task", "score", "dev", "test", "floor", "above the floor", "shuffled", "learning rate", "seconds"]
+    heads = [
+        "task",
+        "score",
+        "dev",
+        "test",
+        "floor",
+        "above the floor",
+        "shuffled",
+        "distilled",
+        "learning rate",
+        "seconds",
+    ]
     rows = [heads, ["---"] * len(heads)]
     for facts in results["tasks"]:
         metric, model = facts["metric"], facts["model"]
-        other = {arm: _percent(facts[arm]["test"][metric]) if arm in facts else "" for arm in ("floor", "shuffled")}
+        other = {arm: _percent(facts[arm]["test"][metric]) if arm in facts else "" for arm in ARMS}
         difference = _percent(facts["above_floor"]) if "above_floor" in facts else ""
-        seconds = sum(facts[arm]["seconds"] for arm in ("model", "floor", "shuffled") if arm in facts)
+        seconds = sum(facts[arm]["seconds"] for arm in ("model", *ARMS) if arm in facts)
         both = [_percent(model[split][metric]) for split in MEASURED]
-        named = [facts["task"], metric, *both, other["floor"], difference, other["shuffled"]]
+        named = [facts["task"], metric, *both, other["floor"], difference, other["shuffled"], other["distilled"]]
         rows.append([*named, f"{model['learning_rate']:g}", f"{seconds:.0f}"])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 

@@ -43,8 +43,21 @@ def write_card(folder: Path, trained: Trained, form: str, fidelity: str, loading
         "kept as": form,
         "export": fidelity,
     }
-    rows = "\n".join(f"| {name} | {value} |" for name, value in (facts | _heldout(trained)).items())
-    (folder / "README.md").write_text(_PAGE.format(family=family, rows=rows, loading=loading), encoding="utf-8")
+    card = page("A Chinese encoder, pretrained by litebert", "fill-mask", family, facts | _heldout(trained), loading)
+    (folder / "README.md").write_text(card, encoding="utf-8")
+
+
+def page(title: str, pipeline: str, family: str, facts: Mapping[str, str], loading: str) -> str:
+    """A model card.
+
+    Args:
+        pipeline: Hugging Face's name of what the model is for.
+        family: its ``model_type``.
+        facts: of its table.
+        loading: Python that opens the folder and uses it.
+    """
+    rows = "\n".join(f"| {name} | {value} |" for name, value in facts.items())
+    return _PAGE.format(title=title, pipeline=pipeline, family=family, rows=rows, loading=loading)
 
 
 def _heldout(trained: Trained) -> dict[str, str]:
@@ -62,12 +75,12 @@ _PAGE = """\
 ---
 language: zh
 library_name: transformers
-pipeline_tag: fill-mask
+pipeline_tag: {pipeline}
 tags: [{family}, litebert]
 # license: yours to choose
 ---
 
-# A Chinese encoder, pretrained by litebert
+# {title}
 
 | | |
 |---|---|

@@ -60,9 +60,9 @@ MADE: dict[str, Callable[[np.random.Generator, int], dict[str, Any]]] = {
 }
 
 
-def made_task(folder: Path, kind: str) -> Path:
+def made_task(folder: Path, kind: str, seed: int = 0) -> Path:
     """A task's folder."""
-    rng = np.random.default_rng(len(kind))
+    rng = np.random.default_rng(len(kind) + seed)
     folder.mkdir(parents=True)
     for split, size in SIZES.items():
         lines = [json.dumps(MADE[kind](rng, number), ensure_ascii=False) + "\n" for number in range(size)]

@@ -1,0 +1,138 @@
+"""A fine-tuned model as a Hugging Face folder: safetensors, config, tokenizer, model card, and what it was made of."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from litebert.evaluate.candidate import Candidate
+from litebert.evaluate.config import FinetuneConfig, TaskDistillConfig
+from litebert.evaluate.distillation import Teaching
+from litebert.evaluate.finetuning import MEASURED, family_of, length_of
+from litebert.evaluate.prediction import device
+from litebert.evaluate.tasks import Task
+from litebert.evaluate.trials import Best, Experiment, facts_of, versions
+from litebert.export.card import page
+from litebert.export.folder import new_folder
+
+RECORD = "litebert.json"
+
+
+def finetune(
+    candidate: Candidate, task: Task, config: FinetuneConfig, kept: Path, teaching: Teaching | None, output: Path
+) -> dict[str, Any]:
+    """Fine-tunes a model with every seed, and writes the one that is best on dev.
+
+    Args:
+        kept: folder that trials are left in, for launcher/evaluate.py.
+        output: folder to make.
+
+    Returns:
+        what its RECORD says; scores are shares of 1.
+
+    Raises:
+        ValueError: the folder exists, or the task cannot be learnt so; then nothing is written.
+    """
+    family, best = family_of(task), Best()
+    length_of(family, candidate, config)
+    with new_folder(output) as folder:
+        outcome = Experiment(candidate, task, config, kept, teaching=teaching, best=best).outcome()
+        assert best.trial is not None
+        record = facts_of(task, config) | {
+            "labels": list(task.labels),
+            "model": candidate.location.resolve().name,
+            "model_fingerprint": candidate.fingerprint,
+            "settings": dataclasses.asdict(config.resolved),
+            "teaching": teaching.identity if teaching else None,
+            "learning_rate": best.learning_rate,
+            "seed": best.seed,
+            "scores": best.trial.scores,
+            "all_seeds": dataclasses.asdict(outcome),
+            "device": device(),
+            "versions": versions(),
+        }
+        best.model.save_pretrained(folder)
+        candidate.tokenizer.save_pretrained(folder)
+        (folder / RECORD).write_text(json.dumps(record, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        (folder / "README.md").write_text(_card(record, best.model, family.head, output.name), encoding="utf-8")
+    return record
+
+
+def teachings(
+    folders: Sequence[Path], tasks: Sequence[Task], config: TaskDistillConfig, files: Sequence[Path]
+) -> dict[str, Teaching]:
+    """What fine-tuned folders teach, by the fingerprint of the task that their RECORD names.
+
+    Raises ValueError where one has none, or there is not one for each task.
+    """
+    found = {_fingerprint(folder): folder for folder in folders}
+    if names := ", ".join(task.name for task in tasks if task.fingerprint not in found):
+        raise ValueError(f"no teacher for {names}: give one for each task, that was fine-tuned on the same files")
+    if len(folders) != len(tasks):
+        raise ValueError(f"{len(folders)} teachers, and {len(tasks)} to be taught: give one for each task")
+    return {
+        task.fingerprint: Teaching.of(found[task.fingerprint], task, family_of(task), config, files) for task in tasks
+    }
+
+
+def _fingerprint(folder: Path) -> str:
+    try:
+        return str(json.loads((folder / RECORD).read_text(encoding="utf-8"))["fingerprint"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise ValueError(f"{folder}: no {RECORD} that names its task: give a folder of launcher/finetune.py") from None
+
+
+def _card(record: Mapping[str, Any], model: Any, head: str, name: str) -> str:
+    settings, metric = record["settings"], record["metric"]
+    facts = {
+        "task": f"{record['task']}, a {record['kind']} task; fingerprint {record['fingerprint']}",
+        "labels": ", ".join(record["labels"]) or "none",
+        "examples": ", ".join(f"{count:,} of {split}" for split, count in record["sizes"].items()),
+        "parameters": f"{model.num_parameters():,}",
+        "begun as": f"{record['model']}, fingerprint {record['model_fingerprint']}",
+        "fine-tuning": f"{settings['epochs']} epochs of batches of {settings['batch']}, AdamW, "
+        f"learning rate {record['learning_rate']:g}, seed {record['seed']}, {settings['precision']}",
+        **_teacher(record["teaching"]),
+        **{f"{metric} on {split}": f"{record['scores'][split][metric]:.1%}" for split in MEASURED},
+        f"{metric} on test, mean of all seeds": f"{record['all_seeds']['test'][metric]['mean']:.1%}",
+        "chosen": "learning rate and seed by the score on dev; dev flatters, test decided nothing",
+    }
+    pipeline, texts, answer = _USES[record["kind"]]
+    loading = _LOADING.format(head=head, folder=name, texts=texts, answer=answer)
+    return page(f"{record['task']}, fine-tuned by litebert", pipeline, model.config.model_type, facts, loading)
+
+
+def _teacher(teaching: Mapping[str, Any] | None) -> dict[str, str]:
+    if not teaching:
+        return {}
+    settings = ", ".join(f"{name} {value:g}" for name, value in teaching["settings"].items())
+    return {
+        "teacher": f"fingerprint {teaching['teacher']}; {settings}; {len(teaching['unlabelled'])} files without labels"
+    }
+
+
+_LOADING = """\
+from transformers import {head}, AutoTokenizer
+tokenizer = AutoTokenizer.from_pretrained("{folder}")
+model = {head}.from_pretrained("{folder}")
+output = model(**tokenizer({texts}, return_tensors="pt"))
+print({answer})
+"""
+_CLASS = "model.config.id2label[int(output.logits.argmax())]"
+_USES = {  # Hugging Face's name of it, texts, and what is made of the output
+    "sentence": ("text-classification", '"今天天气很好。"', _CLASS),
+    "pair": ("text-classification", '"今天天气很好。", "今天下雨。"', _CLASS),
+    "tagging": (
+        "token-classification",
+        '"记者在北京。"',
+        "[model.config.id2label[int(tag)] for tag in output.logits[0].argmax(-1)]",
+    ),
+    "span": (
+        "question-answering",
+        '"谁在北京？", "记者在北京。"',
+        "int(output.start_logits.argmax()), int(output.end_logits.argmax())",
+    ),
+}
