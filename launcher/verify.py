@@ -13,9 +13,9 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import itertools
-import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +26,7 @@ from litebert.recipe import Recipe
 from litebert.train.audit import Audit, audit
 from litebert.train.checkpoint import latest
 from litebert.train.ledger import FILE, RECORD, disagreement, read
-from litebert.train.run import ruled_out
+from litebert.train.run import recorded, ruled_out
 
 
 def verify(run: Path, data: list[str]) -> tuple[list[str], bool]:
@@ -44,13 +44,16 @@ def verify(run: Path, data: list[str]) -> tuple[list[str], bool]:
     record = run / "run.json"
     if not record.is_file() or not (run / FILE).is_file():
         raise ValueError(f"{run}: not a run with a ledger (run.json and {FILE}); give the folder given as --run")
-    content = json.loads(record.read_text())
-    if not (data := data or content.get("data", [])):
+    content = recorded(run)
+    if not (data := data or _places(content.get("data"))):
         raise ValueError(f"{record} does not say where its data lie: give them as --data SHARDS")
-    config = Recipe.from_dict(content["recipe"]).data
+    try:
+        config = Recipe.from_dict(content["recipe"]).data
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ValueError(f"{record}: not the record of a run ({error}): put it back") from None
     cache = Cache(Path(config.cache).expanduser(), int(config.cache_gb * 1e9))
     corpus = Corpus.opened(data, "train", cache)
-    if corpus.fingerprint != content["fingerprints"]["data"]:
+    if corpus.fingerprint != content["fingerprints"].get("data"):
         raise ValueError(f"{run} was trained on other data than {', '.join(data)}: give its own")
     lines: list[str] = []
     left_out = ruled_out(run)
@@ -70,6 +73,11 @@ def verify(run: Path, data: list[str]) -> tuple[list[str], bool]:
     found = audit(records[: commit["bytes"] // RECORD.itemsize], Plan(corpus, config), config.global_batch, left_out)
     found = dataclasses.replace(found, difference=found.difference or disagreement(records, commit))
     return [*lines, *_lines(run, corpus, found)], not found.difference
+
+
+def _places(data: Any) -> list[str]:
+    """Folders of shards, as a record has them; none where it has something else."""
+    return data if isinstance(data, list) and all(isinstance(place, str) for place in data) else []
 
 
 def _lines(run: Path, corpus: Corpus, found: Audit) -> list[str]:
@@ -117,7 +125,7 @@ def main() -> int:
     try:
         lines, sound = verify(options.run, options.data)
     except (ValueError, OSError) as error:
-        print(f"verify: {error}", file=sys.stderr)
+        print(f"verify: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     print("\n".join(lines))
     return 0 if sound else 1

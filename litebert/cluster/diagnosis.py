@@ -76,6 +76,10 @@ def _sights(facts: Sequence[Facts], shared: str) -> list[str]:
         unseen = dict.fromkeys(of[rank] for each in ranks for rank in each.unseen)
         if unseen:
             lines.append(f"{node} does not see what {_some(list(unseen))} wrote to {shared}: is it really shared?")
+        reasons = dict.fromkeys(each.unwritten for each in ranks if each.unwritten)
+        lines += [
+            f"{node} cannot write to {shared} ({reason}): mend that, or name another folder" for reason in reasons
+        ]
     return lines
 
 

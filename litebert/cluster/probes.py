@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -47,7 +48,8 @@ class Facts:
         versions: of what a run depends on.
         clock: seconds that its clock is ahead of rank 0's.
         within: seconds that this may be off, half of the time that a message takes there and back.
-        unseen: ranks whose file in the shared folder it did not see.
+        unwritten: why it could not write a file to the shared folder; empty where it could.
+        unseen: ranks whose file there it did not see.
         matrix: operations per second of a large product, bf16, all ranks at work.
         faults: what its device says is wrong with it.
     """
@@ -58,6 +60,7 @@ class Facts:
     versions: dict[str, str]
     clock: float
     within: float
+    unwritten: str
     unseen: list[int]
     matrix: float
     faults: list[str]
@@ -83,6 +86,7 @@ def probed(world: World, place: Place, shared: Path) -> tuple[list[Facts], Links
         shared: a folder that all nodes should see; each rank puts a file there for a moment.
     """
     ahead = _clocks(world.control)
+    unwritten, unseen = sight(shared, world.control)
     own = Facts(
         rank=world.rank,
         node=place.node or socket.gethostname(),
@@ -90,9 +94,10 @@ def probed(world: World, place: Place, shared: Path) -> tuple[list[Facts], Links
         versions=_versions(),
         clock=ahead[world.rank][0],
         within=ahead[world.rank][1],
-        unseen=_unseen(shared, world.control),
+        unwritten=unwritten,
+        unseen=unseen,
         matrix=_matrix(world),
-        faults=_faults(place.local_rank) if world.device.type == "cuda" else [],
+        faults=faults(world.device) if world.device.type == "cuda" else [],
     )
     every = [Facts(**json.loads(text)) for text in world.control.gather(json.dumps(dataclasses.asdict(own)))]
     return every, Links(_together(world), _pairs(world, {facts.node: facts.rank for facts in reversed(every)}))
@@ -127,25 +132,28 @@ def _clocks(control: Channel) -> list[tuple[float, float]]:
     return [(clock, within) for clock, within in found.tolist()]
 
 
-def _unseen(folder: Path, control: Channel) -> list[int]:
-    """Ranks whose file did not come into sight; the others' must also hold what those wrote."""
+def sight(folder: Path, control: Channel) -> tuple[str, list[int]]:
+    """Why it could not write its file, and the ranks whose file did not come into sight, of those who could; the
+    others' must also hold what those wrote."""
     token = control.broadcast(secrets.randbits(62))
     files = [folder / f".doctor-{token:x}-{rank}" for rank in range(control.size)]
-    problem = ""
+    own, problem = files[control.rank], ""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        files[control.rank].write_text(f"{token}")
-    except OSError as error:
-        problem = f"{socket.gethostname()}: {error}"
-    if problems := [text for text in control.gather(problem) if text]:
-        raise ValueError(f"{problems[0]}: name a folder that can be written to, --shared")
-    missing, deadline = list(range(control.size)), time.monotonic() + SEEN_WITHIN
-    while missing and time.monotonic() < deadline:
-        missing = [rank for rank in missing if not _holds(files[rank], f"{token}")]
-        time.sleep(0.05 if missing else 0.0)
-    control.barrier()
-    files[control.rank].unlink()
-    return missing
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            own.write_text(f"{token}")
+        except OSError as error:
+            problem = f"{error}"
+        missing = [rank for rank, text in enumerate(control.gather(problem)) if not text]
+        deadline = time.monotonic() + SEEN_WITHIN
+        while missing and time.monotonic() < deadline:
+            missing = [rank for rank in missing if not _holds(files[rank], f"{token}")]
+            time.sleep(0.05 if missing else 0.0)
+        control.barrier()
+    finally:
+        with contextlib.suppress(OSError):  # there is none where it could not be written
+            own.unlink()
+    return problem, missing
 
 
 def _holds(path: Path, text: str) -> bool:
@@ -164,8 +172,11 @@ def _matrix(world: World) -> float:
     return 2 * side**3 / statistics.median(times[1:])
 
 
-def _faults(local_rank: int) -> list[str]:
-    query = ["nvidia-smi", f"--query-gpu={','.join(HEALTH)}", "--format=csv,noheader,nounits", f"--id={local_rank}"]
+def faults(device: torch.device) -> list[str]:
+    """What nvidia-smi says is wrong with a GPU, which it is asked for by UUID: its numbers are not CUDA's, for they
+    count what other jobs have as well."""
+    own = f"--id=GPU-{torch.cuda.get_device_properties(device).uuid}"
+    query = ["nvidia-smi", f"--query-gpu={','.join(HEALTH)}", "--format=csv,noheader,nounits", own]
     try:
         done = subprocess.run(query, capture_output=True, text=True, timeout=30)
     except (OSError, subprocess.TimeoutExpired) as error:

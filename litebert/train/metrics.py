@@ -189,10 +189,9 @@ def lines_of(run: Path) -> list[dict[str, Any]]:
     Raises ValueError where there is something else in the file.
     """
     path = run / FILE
-    content = path.read_text() if path.is_file() else ""
-    whole = content[: content.rfind("\n") + 1].splitlines()
     try:
-        lines = [json.loads(line) for line in whole]
+        content = path.read_text() if path.is_file() else ""
+        lines = [json.loads(line) for line in content[: content.rfind("\n") + 1].splitlines()]
         sound = all("step" in line and all(isinstance(value, int | float) for value in line.values()) for line in lines)
     except (ValueError, AttributeError, TypeError):
         sound = False

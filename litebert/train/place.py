@@ -41,27 +41,27 @@ class Place:
     def here(cls, environ: Mapping[str, str] = os.environ) -> Place:
         """That of this process. A launcher started by srun counts before it; a batch script is no step of srun.
 
-        Raises ValueError where the variables of a launcher contradict each other.
+        Raises ValueError where the variables of a launcher are no numbers, or contradict each other.
         """
         if "RANK" in environ:
             if "WORLD_SIZE" not in environ:
                 raise ValueError("RANK is in the environment and WORLD_SIZE is not: set both, or neither")
-            here = environ.get("LOCAL_SIZE", environ.get("LOCAL_WORLD_SIZE", "1"))
-            numbers = (environ["RANK"], environ["WORLD_SIZE"], environ.get("LOCAL_RANK", "0"), here)
-            return cls._checked(*map(int, numbers), RANKED)
+            here = "LOCAL_SIZE" if "LOCAL_SIZE" in environ else "LOCAL_WORLD_SIZE"
+            numbers = (number(environ, name) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
+            return cls._checked(*numbers, number(environ, here, 1), RANKED)
         if "SLURM_PROCID" not in environ or "SLURM_STEP_NUM_TASKS" not in environ:
             return cls()
-        names = node_names(environ.get("SLURM_STEP_NODELIST", ""))
+        nodes = node_names(environ.get("SLURM_STEP_NODELIST", ""))
         counts = _counts(environ.get("SLURM_STEP_TASKS_PER_NODE", ""))
-        number = int(environ.get("SLURM_NODEID", "0"))
+        own = number(environ, "SLURM_NODEID")
         return cls._checked(
-            int(environ["SLURM_PROCID"]),
-            int(environ["SLURM_STEP_NUM_TASKS"]),
-            int(environ.get("SLURM_LOCALID", "0")),
-            counts[number] if number < len(counts) else 1,
+            number(environ, "SLURM_PROCID"),
+            number(environ, "SLURM_STEP_NUM_TASKS"),
+            number(environ, "SLURM_LOCALID"),
+            counts[own] if own < len(counts) else 1,
             SRUN,
-            dict(zip(names, counts, strict=False)),
-            names[number] if number < len(names) else "",
+            dict(zip(nodes, counts, strict=False)),
+            nodes[own] if own < len(nodes) else "",
         )
 
     @classmethod
@@ -69,6 +69,15 @@ class Place:
         if not 0 <= rank < size:
             raise ValueError(f"this is rank {rank} of {size}, says its launcher: ranks are numbered from 0")
         return cls(rank, size, *others)  # type: ignore[arg-type]
+
+
+def number(environ: Mapping[str, str], name: str, default: int = 0) -> int:
+    """What a variable says, or the default. Raises ValueError where that is no whole number."""
+    text = environ.get(name, str(default))
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"{name}={text} is in the environment, and is no whole number: set one") from None
 
 
 def node_names(text: str) -> list[str]:
@@ -92,7 +101,7 @@ def job_port(environ: Mapping[str, str] = os.environ) -> int:
 
 def came_back(environ: Mapping[str, str] = os.environ) -> bool:
     """Whether this process is of a job of Slurm's that was in the queue again."""
-    return int(environ.get("SLURM_RESTART_COUNT", "0")) > 0
+    return number(environ, "SLURM_RESTART_COUNT") > 0
 
 
 def _numbers(ranges: str) -> list[str]:

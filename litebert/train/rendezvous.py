@@ -18,7 +18,7 @@ from collections import Counter
 import psutil
 from torch.distributed import PrefixStore, Store, TCPStore
 
-from litebert.train.place import SRUN, Place, job_port
+from litebert.train.place import SRUN, Place, job_port, number
 
 LIMIT = "RENDEZVOUS_SECONDS"  # the environment variable that sets another limit
 _LIMIT = 300.0  # seconds: nodes that read Python from one file system take minutes to start on it
@@ -40,9 +40,9 @@ def meet(place: Place) -> Store | None:
 
     Raises:
         Absent: within the limit not all came, and who did not; or rank 0 cannot be reached or cannot listen.
-        ValueError: the launcher did not say where.
+        ValueError: the launcher did not say where, or what it said, or ``LIMIT``, is no number.
     """
-    address, port = _meeting_point(place)
+    (address, port), limit = _meeting_point(place), _limit()
     os.environ.update(
         RANK=str(place.rank),
         WORLD_SIZE=str(place.size),
@@ -52,7 +52,6 @@ def meet(place: Place) -> Store | None:
     )
     if place.size == 1:
         return None
-    limit = float(os.environ.get(LIMIT, _LIMIT))
     deadline = time.monotonic() + limit
     opened = _opened(place, address, port, deadline)
     store = PrefixStore(f"rendezvous/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", opened)
@@ -87,15 +86,26 @@ def described(place: Place, backend: str, threads: int) -> str:
     )
 
 
+def _limit() -> float:
+    text = os.environ.get(LIMIT, str(_LIMIT))
+    with contextlib.suppress(ValueError):
+        if (limit := float(text)) >= 0:
+            return limit
+    raise ValueError(
+        f"{LIMIT}={text} is in the environment, and is no number of seconds: set one, such as {_LIMIT:.0f}"
+    )
+
+
 def _meeting_point(place: Place) -> tuple[str, int]:
-    address, port = os.environ.get("MASTER_ADDR", ""), os.environ.get("MASTER_PORT", "")
+    address = os.environ.get("MASTER_ADDR", "")
+    port = number(os.environ, "MASTER_PORT") if os.environ.get("MASTER_PORT") else 0
     if place.launcher == SRUN:
         address = address or reachable(next(iter(place.nodes), socket.gethostname()))
-        return address, int(port or job_port())
+        return address, port or job_port()
     if place.launcher and not (address and port):
         raise ValueError("RANK is in the environment, and not MASTER_ADDR and MASTER_PORT: set where rank 0 listens")
     if place.launcher:
-        return address, int(port)
+        return address, port
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return "127.0.0.1", int(probe.getsockname()[1])

@@ -2,6 +2,7 @@
 
 RUN/run.json  recipe.yaml  tokenizer/  ledger.bin  metrics.jsonl  tensorboard/  checkpoints/  done.json  log.txt
     rollbacks.json, where there was one: the batches that are left out; errors/, where there were some
+    .lock: whoever trains holds it; .starts, where there are jobs: what slurm/job.sh notes of them
 """
 
 from __future__ import annotations
@@ -14,19 +15,21 @@ import os
 import platform
 import shutil
 import time
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from litebert.recipe import CHANGEABLE, Recipe, fixed
 from litebert.train.checkpoint import Checkpoint, folder_of, latest, read
 from litebert.train.health import RollBack
-from litebert.train.journal import ERRORS, LOG
+from litebert.train.journal import ERRORS, LOG, record
 from litebert.train.world import World
 
-LOCK = ".lock"
+RECORD, LOCK, STARTS = "run.json", ".lock", ".starts"
 ROLLBACKS = "rollbacks.json"
+PATIENCE = 5.0  # seconds in which whoever looks whether a run trains has let go of its lock
 MOST_ROLLBACKS, RECENT = 3, 100  # so many within so many steps; after that it is not the batches' fault
 PACKAGES = ("torch", "deepspeed", "numpy", "safetensors")
 
@@ -64,19 +67,13 @@ class RunFolder:
             return
         if not self.path.is_dir():
             raise ValueError(f"{self.path} is a file: choose another --run")
-        record = self.path / "run.json"
-        if record.exists():
-            try:
-                found = json.loads(record.read_text())
-                _identity(found)
-            except (ValueError, KeyError, TypeError) as error:
-                raise ValueError(f"{record}: not the record of a run ({error!r}): choose another --run") from None
-            self.match(found, self.path)
+        if (self.path / RECORD).exists():
+            self.match(recorded(self.path), self.path)
         elif any(not _early(entry) for entry in self.path.iterdir()):
             raise ValueError(f"{self.path} holds something that is no run of litebert: choose another --run")
 
     @contextlib.contextmanager
-    def held(self, patience: float = 0.0) -> Iterator[None]:
+    def held(self, patience: float = PATIENCE) -> Iterator[None]:
         """Keeps every other training out of the folder, until this one ends or dies.
 
         Args:
@@ -84,20 +81,15 @@ class RunFolder:
 
         Raises:
             ValueError: another one is at work in it.
+            OSError: the folder cannot be written, or its file system has no locks.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         deadline = time.monotonic() + patience
         with (self.path / LOCK).open("w") as lock:
-            while True:
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if time.monotonic() > deadline:
-                        raise ValueError(
-                            f"{self.path}: another training is at work in it; let it end, or stop it"
-                        ) from None
-                    time.sleep(0.1)
+            while not _locked(lock, fcntl.LOCK_EX):
+                if time.monotonic() > deadline:
+                    raise ValueError(f"{self.path}: another training is at work in it; let it end, or stop it")
+                time.sleep(0.1)
             yield
 
     def match(self, record: Mapping[str, Any], where: Path) -> None:
@@ -125,7 +117,7 @@ class RunFolder:
     def roll_back(self, back: RollBack) -> None:
         """Rules batches out, durably, and with them every checkpoint that was trained on one."""
         entry = {"first": back.first, "last": back.last, "reason": back.reason}
-        write(self.path / ROLLBACKS, json.dumps([*_rollbacks(self.path), entry], indent=1))
+        write(self.path / ROLLBACKS, json.dumps([*rolled_back(self.path), entry], indent=1))
 
     def resume(self, world: World) -> Checkpoint | None:
         """The newest sound checkpoint, the same on every rank; None where there is none yet. Collective.
@@ -137,7 +129,7 @@ class RunFolder:
         """
         found = self._newest() if world.leads else None
         step = world.control.broadcast(found.step if found else 0)
-        rollbacks = _rollbacks(self.path)
+        rollbacks = rolled_back(self.path)
         recent = [back for back in rollbacks if back["first"] > rollbacks[-1]["last"] - RECENT]
         if len(recent) > MOST_ROLLBACKS:
             raise FloatingPointError(
@@ -172,11 +164,10 @@ class RunFolder:
             tokenizer: the folder that is copied.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        record = self.path / "run.json"
-        if not record.exists():
+        if not (self.path / RECORD).exists():
             versions = {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
             found = {"data": list(self.data), "devices": self.devices, "versions": versions}
-            write(record, json.dumps(self.record | found, indent=1))
+            write(self.path / RECORD, json.dumps(self.record | found, indent=1))
         write(self.path / "recipe.yaml", self.recipe.to_yaml())
         copied = self.path / "tokenizer"
         if not copied.exists():
@@ -200,12 +191,73 @@ def _early(entry: Path) -> bool:
     return entry.suffix == ".tmp" or entry.name.startswith(".") or entry.name in (LOG, ERRORS)
 
 
+def begun(run: Path) -> bool:
+    """Whether a folder is that of a run, if only of one that waits for its first start."""
+    return any((run / name).is_file() for name in (RECORD, LOCK, STARTS))
+
+
+def recorded(run: Path) -> dict[str, Any]:
+    """What run.json says. Raises ValueError where that is not what a run writes there."""
+    path = run / RECORD
+    try:
+        found: dict[str, Any] = json.loads(path.read_text())
+        _identity(found)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path}: not the record of a run ({error!r}): put it back, or choose another run") from None
+    return found
+
+
+def trains(run: Path) -> bool:
+    """Whether a training holds a run's folder, here or on any node that its file system shares locks with.
+
+    To see that, it takes the lock for a moment, which ``held`` waits out.
+
+    Raises:
+        OSError: the lock cannot be read, or the file system has none.
+    """
+    try:
+        with (run / LOCK).open() as lock:
+            return not _locked(lock, fcntl.LOCK_SH)
+    except FileNotFoundError:
+        return False
+
+
+def _locked(lock: TextIO, kind: int) -> bool:
+    """Whether the lock could be had; it is held until the file is closed."""
+    try:
+        fcntl.flock(lock, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        raise OSError(
+            f"{lock.name}: cannot be locked ({error}): mount the file system with locks (Lustre: -o flock)"
+        ) from None
+    return True
+
+
+@contextlib.contextmanager
+def beginning(run: Path, rank: int, node: str) -> Iterator[None]:
+    """What ends a rank meanwhile, before it holds the folder, is recorded there: where the folder is a run's, and
+    nobody trains in it, whose errors they would seem to be."""
+    try:
+        yield
+    except Exception as error:
+        with contextlib.suppress(OSError):  # it is the other error that counts
+            if begun(run) and (rank or not trains(run)):
+                record(run, rank, node, repr(error), traceback.format_exc())
+        raise
+
+
 def ruled_out(run: Path) -> frozenset[int]:
     """The batches that a run's roll-backs ruled out, numbered as steps. Raises ValueError where that cannot be read."""
-    return frozenset(batch for back in _rollbacks(run) for batch in range(back["first"], back["last"] + 1))
+    return frozenset(batch for back in rolled_back(run) for batch in range(back["first"], back["last"] + 1))
 
 
-def _rollbacks(run: Path) -> list[dict[str, Any]]:
+def rolled_back(run: Path) -> list[dict[str, Any]]:
+    """Of each time that a run went back, the first and the last step that it left out, and the reason.
+
+    Raises ValueError where that cannot be read.
+    """
     path = run / ROLLBACKS
     if not path.exists():
         return []

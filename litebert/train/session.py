@@ -39,7 +39,7 @@ from litebert.train.place import Place, came_back
 from litebert.train.preflight import problems
 from litebert.train.rates import Rates
 from litebert.train.rendezvous import Absent
-from litebert.train.run import RunFolder
+from litebert.train.run import PATIENCE, RunFolder, beginning
 from litebert.train.schedule import is_over
 from litebert.train.stopping import CONTINUE, Starved, StopRequest
 from litebert.train.watch import Watch
@@ -81,18 +81,19 @@ def train(command: Command, task_of: TaskOf, world: World, stop: StopRequest) ->
         the exit code.
 
     Raises:
-        ValueError: recipe, data and run folder do not fit together; nothing was changed.
+        ValueError: recipe, data and run folder do not fit together; only the errors of the folder were added to.
         OSError: a checkpoint could not be saved; older ones are as they were.
         FloatingPointError: steps keep going bad.
         Starved: it was asked to stop while no data came.
     """
-    ready = _ready(command, task_of, world)
+    with beginning(command.run, world.rank, world.node):
+        ready = _ready(command, task_of, world)
     folder = ready.folder
     stop.listen()
     with contextlib.ExitStack() as stack:
         if world.leads:
-            stack.enter_context(folder.held(_LEASE if came_back() else 0.0))
-            stack.enter_context(kept(folder.path))
+            stack.enter_context(folder.held(_LEASE if came_back() else PATIENCE))
+            stack.enter_context(kept(folder.path, world.meeting))
         try:
             return _attempts(ready, world, stop, command.traced)
         except Exception as error:
@@ -145,7 +146,9 @@ def main(program: str, argv: Sequence[str], description: str, task_of: TaskOf, *
     try:
         place = Place.here()
         command = parse_command(argv, description, distils=distils)
-        stop, world = StopRequest(), join_world(place)
+        stop = StopRequest()
+        with contextlib.nullcontext() if command.check else beginning(command.run, place.rank, place.node):
+            world = join_world(place)
         if command.check:
             print(check(command, task_of, world))
             _leave(DONE)

@@ -83,6 +83,7 @@ class World:
         saving: for the thread that saves.
         watching: for the threads that watch over each other.
         node: the name of its machine, where the launcher tells.
+        meeting: on rank 0, where a launcher started the ranks, a line of how they talk.
     """
 
     rank: int
@@ -92,6 +93,7 @@ class World:
     saving: Channel
     watching: Channel
     node: str = ""
+    meeting: str = ""
 
     @property
     def leads(self) -> bool:
@@ -123,14 +125,16 @@ def join_world(place: Place | None = None) -> World:
     store = meet(place)
     deepspeed.init_distributed(verbose=False)
     del store
+    meeting = ""
     if place.rank == 0 and place.launcher:
-        print(described(place, dist.get_backend(), torch.get_num_threads()), flush=True)
+        meeting = described(place, dist.get_backend(), torch.get_num_threads())
+        print(meeting, flush=True)
     control, saving, watching = (
         Channel(place.rank, place.size, dist.new_group(backend="gloo", timeout=timeout))
         for timeout in (CONTROL_TIMEOUT, CONTROL_TIMEOUT, FOREVER)
     )
     device = torch.device("cuda", place.local_rank) if on_gpu else torch.device("cpu")
-    return World(place.rank, place.size, device, control, saving, watching, place.node)
+    return World(place.rank, place.size, device, control, saving, watching, place.node, meeting)
 
 
 def _threads(place: Place) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,15 @@ def test_what_is_printed_is_kept_and_still_printed(tmp_path: Path, capsys: pytes
     assert capsys.readouterr().out.splitlines() == [*lines, "of no session"]
 
 
+def test_a_log_begins_with_what_was_said_before_it_and_ends_with_the_error(tmp_path: Path) -> None:
+    with kept(tmp_path, "ranks  2"):
+        print("step 1", end="\n")  # not flushed
+        record(tmp_path, 1, "gpu08", "RuntimeError('echo')", "Traceback")
+        record(tmp_path, 0, "gpu07", "ValueError('a\nb')", "Traceback")
+    first, second, last = (tmp_path / "log.txt").read_text().splitlines()
+    assert (first, second) == ("ranks  2", "step 1") and last.endswith("+00:00 rank 0 on gpu07: ValueError('a b')")
+
+
 def test_errors_are_told_in_the_order_of_time(tmp_path: Path) -> None:
     record(tmp_path, 3, "gpu07", "ValueError('a\nb')", "Traceback:\n  line\n\n  line\n")
     record(tmp_path, 0, "", "RuntimeError('peer')", "Traceback")
@@ -29,6 +39,15 @@ def test_errors_are_told_in_the_order_of_time(tmp_path: Path) -> None:
         "rank 3 on gpu08: OSError()",
     ]
     assert "    Traceback:\n      line\n" in (tmp_path / "errors" / "rank-00003.log").read_text()
+
+
+def test_errors_of_any_bytes_are_told_and_what_is_no_text_is_named(tmp_path: Path) -> None:
+    record(tmp_path, 0, "", f"ValueError({os.fsdecode(b'caf' + bytes([0xE9]))})", "")
+    (line,) = errors(tmp_path)
+    assert line.endswith(r"rank 0: ValueError(caf\udce9)")
+    (tmp_path / "errors" / "rank-00007.log").write_bytes(b"\x00\xff\n")
+    with pytest.raises(ValueError, match=r"rank-00007\.log: not the errors of a rank \(.*\): remove the file"):
+        errors(tmp_path)
 
 
 def test_a_folder_that_cannot_be_written_hides_no_error(tmp_path: Path) -> None:

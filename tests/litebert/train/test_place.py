@@ -43,6 +43,19 @@ def test_half_of_the_variables_is_an_error(environ: dict[str, str]) -> None:
         Place.here(environ)
 
 
+@pytest.mark.parametrize("name", ["RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_SIZE", "LOCAL_WORLD_SIZE"])
+@pytest.mark.parametrize("text", ["a", "", "1.5"])
+def test_what_is_no_number_is_named(name: str, text: str) -> None:
+    with pytest.raises(ValueError, match=f"^{name}={text} is in the environment, and is no whole number: set one$"):
+        Place.here({"RANK": "0", "WORLD_SIZE": "2"} | {name: text})
+
+
+def test_of_srun_as_well() -> None:
+    for name in ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID", "SLURM_NODEID"):
+        with pytest.raises(ValueError, match=f"^{name}=x is in the environment"):
+            Place.here(STEP | {name: "x"})
+
+
 @pytest.mark.parametrize(
     ("text", "names"),
     [

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
+import multiprocessing
 import os
 import subprocess
 import threading
@@ -15,7 +18,8 @@ import torch
 
 from litebert.recipe import Recipe
 from litebert.train.checkpoint import Retention, publish, published
-from litebert.train.run import ROLLBACKS, RunFolder
+from litebert.train.journal import errors
+from litebert.train.run import LOCK, RECORD, ROLLBACKS, RunFolder, beginning, recorded, trains
 from litebert.train.world import World
 
 FINGERPRINTS = {"data": "d", "tokenizer": "t"}
@@ -95,7 +99,7 @@ def test_a_disk_too_full_for_the_tokenizer_is_one_line(tmp_path: Path) -> None:
 
 def test_a_lock_is_waited_for_as_long_as_is_said(tmp_path: Path) -> None:
     folder, others = (RunFolder(tmp_path / "run", FINGERPRINTS, Recipe.from_dict({})) for _ in range(2))
-    with folder.held(), pytest.raises(ValueError, match="another training is at work"), others.held():
+    with folder.held(), pytest.raises(ValueError, match="another training is at work"), others.held(patience=0.0):
         pass
     holding = folder.held()
     holding.__enter__()
@@ -105,6 +109,72 @@ def test_a_lock_is_waited_for_as_long_as_is_said(tmp_path: Path) -> None:
     with others.held(patience=20):
         assert 0.4 < time.monotonic() - begun < 10
     leaves.join()
+
+
+def test_whether_a_run_trains_is_seen(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run", FINGERPRINTS, Recipe.from_dict({}))
+    assert not trains(folder.path)
+    with folder.held():
+        assert trains(folder.path) and trains(folder.path)
+    assert not trains(folder.path)
+
+
+def test_who_looks_while_a_run_starts_does_not_keep_it_from_that(tmp_path: Path) -> None:
+    """One look is put to sleep while it has the lock; others come without a pause, from another process."""
+    folder = RunFolder(tmp_path, FINGERPRINTS, Recipe.from_dict({}))
+    (tmp_path / LOCK).touch()
+
+    def look() -> None:
+        while True:
+            trains(tmp_path)
+
+    with (tmp_path / LOCK).open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        wakes = threading.Timer(0.5, fcntl.flock, (lock, fcntl.LOCK_UN))
+        wakes.start()
+        with folder.held():
+            assert trains(tmp_path)
+        wakes.join()
+    looks = multiprocessing.get_context("fork").Process(target=look)
+    looks.start()
+    try:
+        for _ in range(200):
+            with folder.held():
+                assert trains(tmp_path)
+        assert looks.is_alive()
+    finally:
+        looks.terminate()
+        looks.join()
+
+
+@pytest.mark.parametrize("content", ["", "[]", "5", "{}", '{"fingerprints": {}}', '{"fingerprints": 1, "recipe": {}}'])
+def test_a_record_that_is_none_is_named(tmp_path: Path, content: str) -> None:
+    (tmp_path / RECORD).write_text(content)
+    with pytest.raises(ValueError, match=r"run\.json: not the record of a run \(.*\): put it back") as caught:
+        recorded(tmp_path)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(ValueError, match="not the record of a run"):
+        RunFolder(tmp_path, FINGERPRINTS, Recipe.from_dict({})).check()
+
+
+def test_what_keeps_a_session_from_beginning_is_recorded_where_nobody_trains(tmp_path: Path) -> None:
+    def fail(run: Path, rank: int) -> None:
+        with contextlib.suppress(ValueError), beginning(run, rank, "gpu07"):
+            raise ValueError(f"of {rank}")
+
+    fail(tmp_path, 0)  # nobody's folder yet
+    fail(tmp_path / "gone", 0)
+    assert not list(tmp_path.iterdir())
+    folder = RunFolder(tmp_path, FINGERPRINTS, Recipe.from_dict({}))
+    with folder.held():
+        fail(tmp_path, 0)
+    assert not errors(tmp_path)
+    fail(tmp_path, 0)
+    fail(tmp_path, 1)
+    assert [line.partition(" ")[2] for line in errors(tmp_path)] == [
+        f"rank {rank} on gpu07: ValueError('of {rank}')" for rank in (0, 1)
+    ]
+    assert (tmp_path / "log.txt").read_text().splitlines() == errors(tmp_path)[:1]
 
 
 def test_what_a_job_script_notes_in_a_new_folder_does_not_make_it_another_run(tmp_path: Path) -> None:
