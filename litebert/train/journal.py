@@ -48,7 +48,7 @@ def kept(run: Path, heading: str = "") -> Iterator[None]:
         yield
 
 
-def record(run: Path, rank: int, node: str, error: str, more: str) -> None:
+def record(run: Path, rank: int, node: str, error: str, more: str = "") -> None:
     """Adds what ended a rank to its errors, and what ended rank 0 to the log.
 
     Where the folder cannot be written, it is said elsewhere alone.
@@ -60,7 +60,8 @@ def record(run: Path, rank: int, node: str, error: str, more: str) -> None:
     """
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds")
     told = f"{now} rank {rank}{f' on {node}' if node else ''}: {' '.join(error.split())}\n"
-    entries = {run / ERRORS / f"rank-{rank:05d}.log": told + textwrap.indent(more.rstrip(), "    ") + "\n"}
+    details = textwrap.indent(f"{more.rstrip()}\n", "    ") if more else ""
+    entries = {run / ERRORS / f"rank-{rank:05d}.log": told + details}
     if rank == 0:
         entries[run / LOG] = told
     with contextlib.suppress(OSError):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import gc
 import os
 import sys
@@ -152,7 +153,8 @@ def main(program: str, argv: Sequence[str], description: str, task_of: TaskOf, *
         if command.check:
             print(check(command, task_of, world))
             _leave(DONE)
-        with Watch(world.watching, stop, bool(place.launcher)):
+        tell = functools.partial(record, command.run, world.rank, world.node)
+        with Watch(world.watching, stop, bool(place.launcher), tell):
             code = train(command, task_of, world, stop)
         _leave(code)
     except (ValueError, OSError, FloatingPointError, Starved, Absent) as error:

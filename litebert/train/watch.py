@@ -12,6 +12,7 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Callable
 from types import TracebackType
 
 import psutil
@@ -34,13 +35,17 @@ class Watch:
     of this process tells the others.
     """
 
-    def __init__(self, channel: Channel, stop: StopRequest, launched: bool) -> None:
+    def __init__(
+        self, channel: Channel, stop: StopRequest, launched: bool, tell: Callable[[str], None] = lambda loss: None
+    ) -> None:
         """Args:
         channel: a gloo group that nothing else uses and that never times out.
         stop: gets a request where the front end of a launcher is gone and the launcher is not.
         launched: whether this process has a launcher, which stays as long as it does.
+        tell: is given the line on a rank that is gone, beside standard error.
         """
         self._channel = channel
+        self._tell = tell
         self._stop = stop
         self._ring = threading.Thread(target=self._wait_for_next, name="watch", daemon=True)
         if launched:
@@ -64,7 +69,9 @@ class Watch:
         try:
             dist.recv(word, src=following, group=self._channel.group)
         except RuntimeError:
-            print(f"rank {self._channel.rank}: rank {following} is gone, so this run ends", file=sys.stderr, flush=True)
+            loss = f"rank {following} is gone, so this run ends"
+            print(f"rank {self._channel.rank}: {loss}", file=sys.stderr, flush=True)
+            self._tell(loss)
             word.fill_(FOLLOW)
         if word.item() == FOLLOW:
             with contextlib.suppress(RuntimeError):  # the one before may be who is gone

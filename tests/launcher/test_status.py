@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,7 +30,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     bench = Bench(tmp_path_factory.mktemp("bench"))
     bench.run("refused").mkdir()
     (bench.run("refused") / ".starts").write_text(f"{START}\n")
-    jobs = [
+    jobs: list[dict[str, Any]] = [
         {"arguments": bench.arguments("run", "--train.checkpoint_every", "8"), "stop_after": 12},
         {"arguments": bench.arguments("refused", "--data.micro_tokens", "100")},
     ]
@@ -193,7 +194,7 @@ def test_what_keeps_a_run_from_beginning_is_told(bench: Bench) -> None:
     """The recipe's fault, and then a rank's that does not come."""
     run = bench.run("refused")
     (line,) = [line for line in status(run) if line.startswith("errors")]
-    assert "rank 0: ValueError('data.micro_tokens 100 is less than" in line
+    assert "rank 0: ValueError(" in line and "data.micro_tokens 100 is less than" in line
     command = [sys.executable, str(REPOSITORY / "launcher" / "pretrain.py"), *bench.arguments("refused")]
     address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(), "RENDEZVOUS_SECONDS": 1}
     given = environment(**address, RANK=0, WORLD_SIZE=2)
