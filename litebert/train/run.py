@@ -114,6 +114,16 @@ class RunFolder:
         """The batches that roll-backs ruled out, numbered as the steps that would have been made of them."""
         return ruled_out(self.path)
 
+    def changed_versions(self) -> str:
+        """Which libraries are other ones than when the run began, in a line; empty where none is."""
+        if not (self.path / RECORD).exists():
+            return ""
+        was, now = recorded(self.path).get("versions", {}), versions()
+        changed = [f"{name} was {was[name]}, now {now[name]}" for name in now if name in was and was[name] != now[name]]
+        return (
+            f"{self.path} goes on with other libraries: {', '.join(changed)}: not to the same bits" if changed else ""
+        )
+
     def roll_back(self, back: RollBack) -> None:
         """Rules batches out, durably, and with them every checkpoint that was trained on one."""
         entry = {"first": back.first, "last": back.last, "reason": back.reason}
@@ -165,8 +175,7 @@ class RunFolder:
         """
         self.path.mkdir(parents=True, exist_ok=True)
         if not (self.path / RECORD).exists():
-            versions = {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
-            found = {"data": list(self.data), "devices": self.devices, "versions": versions}
+            found = {"data": list(self.data), "devices": self.devices, "versions": versions()}
             write(self.path / RECORD, json.dumps(self.record | found, indent=1))
         write(self.path / "recipe.yaml", self.recipe.to_yaml())
         copied = self.path / "tokenizer"
@@ -189,6 +198,11 @@ class RunFolder:
 def _early(entry: Path) -> bool:
     """Whether a start that did not come far may have left it."""
     return entry.suffix == ".tmp" or entry.name.startswith(".") or entry.name in (LOG, ERRORS)
+
+
+def versions() -> dict[str, str]:
+    """Of what a run's bits depend on."""
+    return {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
 
 
 def begun(run: Path) -> bool:

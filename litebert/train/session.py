@@ -193,6 +193,8 @@ def _ready(command: Command, task_of: TaskOf, world: World) -> _Ready:
     devices = f"{world.size} x {name_of(world.device)}"
     folder = RunFolder(command.run, fingerprints, recipe, corpus.locations, devices)
     folder.check()
+    if world.leads and (changed := folder.changed_versions()):
+        print(changed, flush=True)
     return _Ready(task, ds_config, folder, corpus, heldout)
 
 

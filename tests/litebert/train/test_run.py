@@ -68,6 +68,19 @@ def test_a_run_with_none_that_is_sound_is_not_begun_anew(folder: RunFolder) -> N
     assert "\n" not in str(caught.value)
 
 
+def test_other_libraries_are_told(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer").mkdir()
+    folder = RunFolder(tmp_path / "run", FINGERPRINTS, Recipe.from_dict({}))
+    assert folder.changed_versions() == ""
+    folder.prepare(tmp_path / "tokenizer")
+    assert folder.changed_versions() == ""
+    record = json.loads((folder.path / RECORD).read_text())
+    record["versions"]["torch"] = "1.0"
+    (folder.path / RECORD).write_text(json.dumps(record))
+    told = folder.changed_versions()
+    assert told.endswith(f"other libraries: torch was 1.0, now {torch.__version__}: not to the same bits")
+
+
 def test_a_run_whose_checkpoints_were_all_ruled_out_begins_anew(folder: RunFolder) -> None:
     (folder.path / ROLLBACKS).write_text(json.dumps([{"first": 4, "last": 6, "reason": "a spike"}]))
     assert folder.resume(ALONE) is None
