@@ -193,7 +193,7 @@ def test_what_keeps_a_run_from_beginning_is_told(bench: Bench) -> None:
     """The recipe's fault, and then a rank's that does not come."""
     run = bench.run("refused")
     (line,) = [line for line in status(run) if line.startswith("errors")]
-    assert "rank 0: ValueError('data.micro_tokens 100 is less than" in line
+    assert "rank 0: ValueError(" in line and "data.micro_tokens 100 is less than" in line
     command = [sys.executable, str(REPOSITORY / "launcher" / "pretrain.py"), *bench.arguments("refused")]
     address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(), "RENDEZVOUS_SECONDS": 1}
     given = environment(**address, RANK=0, WORLD_SIZE=2)
