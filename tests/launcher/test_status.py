@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,7 +30,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     bench = Bench(tmp_path_factory.mktemp("bench"))
     bench.run("refused").mkdir()
     (bench.run("refused") / ".starts").write_text(f"{START}\n")
-    jobs = [
+    jobs: list[dict[str, Any]] = [
         {"arguments": bench.arguments("run", "--train.checkpoint_every", "8"), "stop_after": 12},
         {"arguments": bench.arguments("refused", "--data.micro_tokens", "100")},
     ]
