@@ -1,6 +1,7 @@
 """What slurm/job.sh noted of a run's jobs in RUN/.starts, a line each time:
 
 2026-11-23T15:00:00Z job=12 queued                it was submitted, or went back into the queue
+2026-11-23T15:01:00Z job=12 came                  it looked whether another one is at work in the run
 2026-11-23T15:01:00Z job=12 nodes=2 step=140      it began to train, from that checkpoint
 2026-11-23T16:00:00Z job=12 ended code=2          for good
 """
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from litebert.train.run import STARTS
 
+_CAME = re.compile(r"\S+ job=\S+ came")
 _LINE = re.compile(r"(\S+) job=(\S+) (?:(?P<queued>queued)|ended code=(?P<code>\d+)|nodes=\d+ step=\d+)")
 
 
@@ -53,10 +55,14 @@ class Note:
 
 
 def notes(run: Path) -> list[Note]:
-    """The oldest first, without the last one where it is half written. Raises ValueError where a line is none."""
+    """The oldest first, without those on jobs that only came, and without the last one where it is half written.
+
+    Raises ValueError where a line is none.
+    """
     path = run / STARTS
     try:
         content = path.read_text() if path.is_file() else ""
-        return [Note.of(line) for line in content[: content.rfind("\n") + 1].splitlines()]
+        lines = content[: content.rfind("\n") + 1].splitlines()
+        return [Note.of(line) for line in lines if not _CAME.fullmatch(line)]
     except ValueError as error:
         raise ValueError(f"{path}: not what slurm/job.sh writes ({error}): remove what is not") from None

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from litebert.cluster.notes import notes
 from litebert.train.place import node_names
 from tests.cluster.jobs import Job, starts_of, submit, wait_until
 from tests.distributed.bench import REPOSITORY
@@ -57,8 +58,8 @@ def test_a_node_that_cannot_start_python_is_no_wrong_recipe(slurm: dict[str, str
     job = started(slurm, tmp_path / "run", "--ends-with-2-once", "--steps", "5")
     assert job.codes == [0] and starts_of(tmp_path / "run") == [(2, 0)] * 2
     assert "exit code 2: back into the queue" in job.log.read_text()
-    lines = [line.split()[1:3] for line in (tmp_path / "run" / ".starts").read_text().splitlines()]
-    assert lines == [[f"job={job.number}", word] for word in ("came", "nodes=2", "queued", "came", "nodes=2")]
+    told = [(note.job, note.queued, note.started) for note in notes(tmp_path / "run")]
+    assert told == [(job.number, False, True), (job.number, True, False), (job.number, False, True)]
 
 
 def test_a_run_is_queued_once(slurm: dict[str, str], tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from litebert.cluster.notes import notes
 
 LINES = """2026-11-23T15:00:00Z job=12 queued
+2026-11-23T15:01:00Z job=12 came
 2026-11-23T15:01:00Z job=12 nodes=2 step=140
 2026-11-23T16:00:00Z job=12_3 ended code=2
 """
