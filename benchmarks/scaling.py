@@ -3,9 +3,10 @@
 python benchmarks/scaling.py [RECIPE ...] [--device H100] [--length 512] [--per-node 8] [--output scaling.png]
 
 For each number of devices the best ZeRO stage and micro-batch, the step and the share of it that is sending, how well
-the devices are used, hours and device-hours to the end, and what failures take on top, with checkpoints as often as is
-best. The plot has hours and device-hours by devices. Any key of the recipes can be overridden as --section.key value.
-Nothing is run; docs/scaling.md says what was held to measurements.
+the devices are used, hours and device-hours to the end, what failures take on top, with checkpoints as often as is
+best, and what share of the sending could hide behind computing: in the step, none does. The plot has hours and
+device-hours by devices. Any key of the recipes can be overridden as --section.key value. Nothing is run;
+docs/scaling.md says what was held to measurements.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import matplotlib.pyplot as plt
 
 from litebert.plan import disk
 from litebert.plan.devices import DEVICES
-from litebert.plan.estimate import Estimate, Job, best, settings
+from litebert.plan.estimate import Estimate, Job, best, settings, total
 from litebert.plan.failures import Failures
 from litebert.plan.network import Cluster
 from litebert.plan.work import Work, operations, parameters
@@ -51,32 +52,26 @@ class Point:
     lost: float
     interval: float
 
-    @property
-    def sending(self) -> float:
-        """Share of the step."""
-        times = self.chosen.time
-        return (
-            sum(times[name].value for name in ("communication", "its latency") if name in times) / self.chosen.seconds
-        )
-
     def row(self) -> str:
         chosen, ranks = self.chosen, self.cluster.ranks
+        hidden = total(chosen.hidden) / chosen.sending
         return (
             f"| {ranks:,} | {chosen.stage} | {chosen.micro_tokens:,} | {chosen.micro_steps} "
-            f"| {chosen.seconds * 1e3:,.1f} | {self.sending:.0%} | {self.used:.0%} "
-            f"| {self.hours:,.2f} | {self.hours * ranks:,.0f} | {self.interval / 60:,.1f} | {self.lost:.2%} |"
+            f"| {chosen.seconds * 1e3:,.1f} | {chosen.sending / chosen.seconds:.0%} | {self.used:.0%} "
+            f"| {self.hours:,.2f} | {self.hours * ranks:,.0f} | {self.interval / 60:,.1f} | {self.lost:.2%} "
+            f"| {hidden:.0%} |"
         )
 
 
-def point(recipe: Recipe, length: int, cluster: Cluster) -> Point | None:
-    """The recipe there; None where nothing fits into the memory, or a device would have less than a sample."""
+def point(recipe: Recipe, length: int, cluster: Cluster) -> Point | str:
+    """The recipe there; or why it cannot be."""
     batch = recipe.data.global_batch
     if batch < cluster.ranks:
-        return None
+        return f"{batch:,} samples of a step are less than one each"
     job = Job(recipe.model_config(recipe.model.vocab_size), recipe.train.precision, Work.full(batch, length), length)
     chosen = best(settings(job, cluster), cluster.device.memory)
     if chosen is None:
-        return None
+        return "no setting fits into the memory"
     done = sum(operations(job.model, job.work).values())
     used = done / chosen.seconds / cluster.ranks / cluster.device.rate(job.precision)
     failures = Failures.of_run(cluster.nodes, sum(parameters(job.model).values()) * disk.KEPT)
@@ -116,14 +111,18 @@ def main() -> None:
             Cluster(max(1, count // options.per_node), min(count, options.per_node), DEVICES[options.device])
             for count in DEVICES_OF_A_RUN
         ]
-        found[path.stem] = [made for cluster in clusters if (made := point(recipe, options.length, cluster))]
+        points = {cluster.ranks: point(recipe, options.length, cluster) for cluster in clusters}
+        found[path.stem] = [each for each in points.values() if isinstance(each, Point)]
         print(f"\n### {path.stem}, {recipe.data.global_batch:,} samples of {options.length}\n")
         print(
             "| devices | ZeRO | micro_tokens | micro-batches | step ms | sending | of peak | hours | device-hours ",
             end="",
         )
-        print("| checkpoint each, min | lost |\n" + "|---" * 11 + "|")
-        print("\n".join(each.row() for each in found[path.stem]), flush=True)
+        print("| checkpoint each, min | lost | could hide |\n" + "|---" * 12 + "|")
+        print("\n".join(each.row() for each in found[path.stem]))
+        for why in dict.fromkeys(each for each in points.values() if isinstance(each, str)):
+            without = [f"{count:,}" for count, each in points.items() if each == why]
+            print(f"\nNot on {', '.join(without)} devices: {why}.", flush=True)
     if options.output:
         plot(found, options.output)
 

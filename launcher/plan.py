@@ -30,6 +30,7 @@ from litebert.plan.work import Work, work_of
 from litebert.recipe import parse_command
 from litebert.train.ds_config import read_ds_config
 from litebert.train.place import Place
+from litebert.train.rendezvous import Absent
 from litebert.train.world import join_world
 
 HERE = "here"
@@ -51,6 +52,9 @@ def plan(options: argparse.Namespace, overrides: list[str]) -> str:
     if options.teacher:
         own += ["--teacher", options.teacher]
     recipe = parse_command([*own, *overrides], "", distils=bool(options.teacher)).recipe
+    ranks = options.nodes * options.gpus
+    if recipe.data.global_batch < ranks:
+        raise ValueError(f"data.global_batch {recipe.data.global_batch} is too few samples for {ranks:,} devices")
     ds_config = read_ds_config(Path(recipe.train.ds_config), recipe.train.precision)
     batch, steps = recipe.data.global_batch, recipe.train.steps
     corpus = None
@@ -61,6 +65,7 @@ def plan(options: argparse.Namespace, overrides: list[str]) -> str:
         work, longest = work_of(corpus, recipe.data.mixture, batch, steps), corpus.seq_length
     else:
         lengths, longest = options.length, max(options.length)
+        recipe.check_data(longest, recipe.objective.pairs or "none")
         taken = Mixture([1] * len(lengths), recipe.data.mixture, batch).taken(steps) / steps
         parts = [Work.full(1, length).times(n) for length, n in zip(lengths, taken.tolist(), strict=True)]
         work = sum(parts, Work(0, 0, 0, 0))
@@ -70,7 +75,7 @@ def plan(options: argparse.Namespace, overrides: list[str]) -> str:
         raise ValueError("--device here measures real steps: give it --data SHARDS")
     else:
         _together(options.gpus)
-        device = calibrated(recipe, corpus, ds_config, join_world(), options.nodes * options.gpus)
+        device = calibrated(recipe, corpus, ds_config, join_world(), ranks)
     cluster = Cluster(options.nodes, options.gpus, device)
     model = recipe.model_config(corpus.vocab_size if corpus else recipe.model.vocab_size)
     job = Job(model, recipe.train.precision, work, longest)
@@ -107,7 +112,7 @@ def main() -> int:
         told = plan(options, overrides)
         if Place.here().rank == 0:
             print(told)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, Absent) as error:
         print(f"plan: {error}", file=sys.stderr)
         return 2
     return 0

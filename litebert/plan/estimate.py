@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from litebert.model.encoder import ModelConfig
-from litebert.plan import network, time
+from litebert.plan import network, overlap, time
 from litebert.plan.memory import Amount, of_rank
 from litebert.plan.network import Cluster
 from litebert.plan.work import Work, parameters
@@ -47,6 +47,7 @@ class Estimate:
         memory: bytes of a rank, by what they hold.
         network: bytes that a rank sends in a step.
         time: seconds of a step, one thing after the other: nothing is taken to be hidden behind anything else.
+        hidden: seconds of the sending that could hide behind computing, at the most.
     """
 
     stage: int
@@ -55,6 +56,7 @@ class Estimate:
     memory: dict[str, Amount]
     network: dict[str, Amount]
     time: dict[str, Amount]
+    hidden: dict[str, Amount]
 
     @property
     def bytes(self) -> float:
@@ -65,6 +67,11 @@ class Estimate:
     def seconds(self) -> float:
         """Of a step."""
         return total(self.time)
+
+    @property
+    def sending(self) -> float:
+        """Seconds of a step in which nothing is computed."""
+        return sum(self.time[name].value for name in ("communication", "its latency") if name in self.time)
 
 
 def total(amounts: dict[str, Amount]) -> float:
@@ -83,7 +90,7 @@ def estimate(job: Job, cluster: Cluster, ds_config: dict[str, Any], micro_tokens
     memory["libraries"] = Amount(
         device.taken, "driver, kernels, scratch" if device.passes else "measured peak less the above"
     )
-    sent = network.sent(count, stage, job.precision, ranks, micro)
+    sent = network.sent(count, ds_config, job.precision, ranks, micro)
     times = time.of_step(
         job.model,
         own,
@@ -92,9 +99,9 @@ def estimate(job: Job, cluster: Cluster, ds_config: dict[str, Any], micro_tokens
         device,
         state_share=count / (ranks if stage else 1),
     )
-    sendings = network.collectives(count, job.model.num_layers, ds_config, micro)
-    times |= network.seconds(total(sent), sendings, cluster)
-    return Estimate(stage, micro_tokens, micro, memory, sent, times)
+    hidden = overlap.hidden(job.model, ds_config, job.precision, micro, sent, times, cluster)
+    times |= network.seconds(sent, network.collectives(count, ds_config, job.precision, micro), cluster)
+    return Estimate(stage, micro_tokens, micro, memory, sent, times, hidden)
 
 
 def settings(job: Job, cluster: Cluster) -> list[Estimate]:

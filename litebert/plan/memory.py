@@ -92,12 +92,24 @@ def logits(config: ModelConfig, work: Work, precision: str) -> Amount:
     )
 
 
+def kept_whole(count: int, ds_config: dict[str, Any]) -> int:
+    """Of so many weights, those that stage 3 keeps gathered from a micro-batch's forward to its backward.
+
+    DeepSpeed cuts a weight up again only where ``stage3_max_reuse_distance`` others are used before it is needed next:
+    of layers that are not shared, the ones that come earlier than half of that before the end of the forward.
+    """
+    distance = float(ds_config.get("zero_optimization", {}).get("stage3_max_reuse_distance", 1e9))
+    return min(count, int(distance / 2))
+
+
 def buffers(ds_config: dict[str, Any], count: int, precision: str) -> Amount:
-    """Gradients on their way: two buckets, one filled while the other is sent, and one of weights at stage 3."""
+    """Gradients on their way: two buckets, one filled while the other is sent; and at stage 3 weights put together."""
     zero = ds_config.get("zero_optimization", {})
     stage = zero.get("stage", 0)
     numbers = min(int(zero.get("reduce_bucket_size", 5e8)), count) * (2 if stage >= 2 else 1)
-    numbers += min(int(zero.get("stage3_prefetch_bucket_size", 5e7)), count) if stage == 3 else 0
+    if stage == 3:
+        gathered = max(int(zero.get("stage3_prefetch_bucket_size", 5e7)), kept_whole(count, ds_config))
+        numbers += min(gathered, count)
     return Amount(numbers * width_of(precision), f"{numbers:,} numbers in buckets x {width_of(precision)} B")
 
 

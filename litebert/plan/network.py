@@ -7,9 +7,13 @@ import math
 from typing import Any
 
 from litebert.plan.devices import Device
-from litebert.plan.memory import ACCUMULATED, Amount, width_of
+from litebert.plan.memory import Amount, kept_whole, width_of
+from litebert.train.ds_config import stage_of
 
 LINK_HOP, NETWORK_HOP = 2e-6, 10e-6  # seconds from a device to another of its node, and to one of another node
+GROUPS = 2  # of parameters: matrices, which decay, and vectors
+ENGINE_BUCKET = 500_000_000  # numbers that DeepSpeed's engine reduces at once, whatever the configuration says
+DEFAULTS = {"reduce_bucket_size": 500_000_000, "stage3_prefetch_bucket_size": 50_000_000}  # DeepSpeed's
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,45 +46,88 @@ class Cluster:
         return 2 * (depths[0] * LINK_HOP + depths[1] * NETWORK_HOP)
 
 
-def sent(parameters: int, stage: int, precision: str, ranks: int, micro_steps: int) -> dict[str, Amount]:
+def sent(parameters: int, ds_config: dict[str, Any], precision: str, ranks: int, micro: int) -> dict[str, Amount]:
     """Bytes that a rank sends in a step, with rings, where a collective of n bytes sends n (ranks - 1) / ranks.
 
-    An all-reduce is two of them. Stages 0 and 1 reduce the gradients of a step once, in bf16 those accumulated in fp32;
-    stages 2 and 3 those of each micro-batch, in the type of the weights. Stages 1 and 2 then gather the new weights,
-    stage 3 gathers them twice for each micro-batch.
+    An all-reduce is two of them. Rajbhandari et al. 2020, section 7, count two times the parameters at stages 0 to 2
+    and three times at stage 3, each micro-batch being a step. DeepSpeed 0.19 sends otherwise, where nothing but sizes
+    of buckets, ``overlap_comm`` and ``stage3_max_reuse_distance`` is set:
+
+    - Stages 0 and 1 all-reduce the gradients of a step once, in the weights' type, also those accumulated in fp32.
+      Stage 2 does not scatter what it reduces, but all-reduces each micro-batch's
+      (``use_multi_rank_bucket_allreduce``); stage 3 scatters each micro-batch's.
+    - Stages 1 and 2 gather the new weights once a step. Stage 3 gathers for each micro-batch's forward, and for its
+      backward only what it did not keep. Weights up to ``stage3_param_persistence_threshold``, about a hundredth of a
+      model, it gathers once a step; they are taken for the others here.
+
+    tests/distributed/test_sent.py counts what trainings send.
+
+    Args:
+        micro: micro-batches of a rank in a step.
     """
-    width = width_of(precision)
-    accumulated = ACCUMULATED if precision == "bf16" else width
-    gradients = (2, accumulated, 1) if stage <= 1 else (1, width, micro_steps)
-    weights = {0: (0, width, 0), 1: (1, width, 1), 2: (1, width, 1), 3: (2, width, micro_steps)}[stage]
+    stage, width = stage_of(ds_config), width_of(precision)
+    again = parameters - kept_whole(parameters, ds_config)
+    kinds = {
+        "gradients": (1 if stage == 3 else 2, parameters, micro if stage >= 2 else 1),
+        "weights": (1 if stage else 0, parameters, micro if stage == 3 else 1),
+        "weights, again": (1 if stage == 3 else 0, again, micro),
+    }
     ring = (ranks - 1) / ranks
     return {
         name: Amount(
-            ring * times * size * parameters * rounds,
-            f"{times} x {parameters:,} x {size} B x {ranks - 1}/{ranks} ranks x {rounds} a step",
+            ring * times * count * width * rounds,
+            f"{times} x {count:,} x {width} B x {ranks - 1}/{ranks} ranks x {rounds} a step",
         )
-        for name, (times, size, rounds) in {"gradients": gradients, "weights": weights}.items()
-        if times and ranks > 1
+        for name, (times, count, rounds) in kinds.items()
+        if times and count and ranks > 1
     }
 
 
-def collectives(parameters: int, layers: int, ds_config: dict[str, Any], micro_steps: int) -> int:
-    """How many a step has: one a bucket of gradients, one a bucket of new weights, at stage 3 two a layer."""
-    zero = ds_config.get("zero_optimization", {})
-    stage = int(zero.get("stage", 0))
-    gradients = math.ceil(parameters / float(zero.get("reduce_bucket_size", 5e8)))
-    weights = math.ceil(parameters / float(zero.get("allgather_bucket_size", 5e8)))
-    if stage == 3:
-        return micro_steps * (gradients + 2 * layers)
-    return gradients * (micro_steps if stage == 2 else 1) + (weights if stage else 0)
+def collectives(parameters: int, ds_config: dict[str, Any], precision: str, micro: int) -> dict[str, int]:
+    """How many a step has, by what they send: as many as there are buckets, if no tensor is larger than one.
+
+    New weights of stages 1 and 2 come by group. So do norms, of a number each, where no rank has whole gradients; in
+    bf16, stage 2 has one more, of whether they are finite.
+    """
+    stage, again = stage_of(ds_config), parameters - kept_whole(parameters, ds_config)
+    fetched = size_of(ds_config, "stage3_prefetch_bucket_size")
+    return {
+        "gradients": math.ceil(parameters / bucket_of(ds_config, precision)) * (micro if stage >= 2 else 1),
+        "weights": (0, GROUPS, GROUPS, micro * math.ceil(parameters / fetched))[stage],
+        "weights, again": (0, 0, 0, micro * math.ceil(again / fetched))[stage],
+        "norms": 0 if after_backward(stage, precision) else GROUPS + (stage == 2 and precision == "bf16"),
+    }
 
 
-def seconds(sent: float, count: int, cluster: Cluster) -> dict[str, Amount]:
+def after_backward(stage: int, precision: str) -> bool:
+    """Whether DeepSpeed reduces gradients when the last backward pass is over, each rank getting all of them.
+
+    So does its engine by itself, and with its ``BF16_Optimizer``.
+    """
+    return stage == 0 or (stage == 1 and precision == "bf16")
+
+
+def bucket_of(ds_config: dict[str, Any], precision: str) -> int:
+    """Numbers of gradients that are reduced at once."""
+    return ENGINE_BUCKET if after_backward(stage_of(ds_config), precision) else size_of(ds_config, "reduce_bucket_size")
+
+
+def size_of(ds_config: dict[str, Any], bucket: str) -> int:
+    """Numbers in a bucket."""
+    return max(1, int(ds_config.get("zero_optimization", {}).get(bucket, DEFAULTS[bucket])))
+
+
+def seconds_each(sent: dict[str, Amount], counts: dict[str, int], cluster: Cluster) -> dict[str, float]:
+    """Of sending each kind of bytes."""
+    return {kind: amount.value / cluster.speed + counts[kind] * cluster.latency for kind, amount in sent.items()}
+
+
+def seconds(sent: dict[str, Amount], counts: dict[str, int], cluster: Cluster) -> dict[str, Amount]:
     """Of sending so many bytes a rank in so many collectives, one after the other."""
     if not sent:
         return {}
-    wait = cluster.latency
+    size, count, wait = sum(amount.value for amount in sent.values()), sum(counts.values()), cluster.latency
     return {
-        "communication": Amount(sent / cluster.speed, f"{sent / 1e9:,.3f} GB / {cluster.speed / 1e9:,.0f} GB/s"),
+        "communication": Amount(size / cluster.speed, f"{size / 1e9:,.3f} GB / {cluster.speed / 1e9:,.0f} GB/s"),
         "its latency": Amount(count * wait, f"{count} collectives x {wait * 1e6:,.0f} us"),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 from litebert.data.corpus import Corpus
@@ -11,7 +12,6 @@ from litebert.plan.estimate import FILLED, Estimate, Job, total
 from litebert.plan.failures import NODE_MTBF, Failures
 from litebert.plan.memory import Amount
 from litebert.plan.network import Cluster
-from litebert.plan.time import backward
 from litebert.plan.work import operations, parameters
 from litebert.recipe import Recipe
 
@@ -77,7 +77,12 @@ def page(
             summed=False,
         ),
         *_streams(job, cluster, own, teacher),
-        *_failures(Failures.of_run(cluster.nodes, sum(counts.values()) * disk.KEPT, node_mtbf), own, recipe),
+        *_failures(
+            Failures.of_run(cluster.nodes, sum(counts.values()) * disk.KEPT, node_mtbf),
+            own,
+            steps,
+            recipe.train.checkpoint_every,
+        ),
         "settings  ZeRO  micro_tokens  memory GB  sent GB  step ms",
     ]
     for each in settings:
@@ -97,15 +102,14 @@ def page(
 
 
 def _hidden(own: Estimate) -> list[str]:
-    """Whether the sending could go on behind computing."""
+    """What of the sending could go on behind computing."""
     if not own.network:
         return []
-    sending = sum(own.time[name].value for name in ("communication", "its latency"))
-    behind = backward(own.time, own.micro_steps)
-    told = "all of it could hide" if behind >= sending else f"{behind / sending:.0%} of it could hide"
+    most = total(own.hidden)
     return [
-        f"hidden    {sending * 1e3:,.3f} ms of sending beside {behind * 1e3:,.3f} ms of the last backward pass: {told}"
-        " with overlap_comm; above, nothing does"
+        *_table("of the sending, what could go on behind computing at the most", own.hidden, 1e-3, "ms"),
+        f"hidden    {most * 1e3:,.3f} of {own.sending * 1e3:,.3f} ms of sending at the most: a step of"
+        f" {(own.seconds - most) * 1e3:,.3f} ms; above and below, nothing is",
     ]
 
 
@@ -120,14 +124,19 @@ def _streams(job: Job, cluster: Cluster, own: Estimate, teacher: ModelConfig | N
     return lines
 
 
-def _failures(failures: Failures, own: Estimate, recipe: Recipe) -> list[str]:
-    steps = max(1, round(failures.interval / own.seconds))
-    every = recipe.train.checkpoint_every
+def _failures(failures: Failures, own: Estimate, steps: int, every: int) -> list[str]:
+    """Args: steps: of the run. every: steps between two of the recipe's checkpoints."""
+    often = "none" if math.isinf(failures.mtbf) else f"one in {failures.mtbf / 3600:,.1f} hours"
+    best = f"best is a checkpoint at the end, after {steps:,} steps"
+    if failures.interval < steps * own.seconds:
+        between = max(1, round(failures.interval / own.seconds))
+        best = f"best is a checkpoint in {failures.interval:,.0f} s, {between:,} steps"
+    interval = min(failures.interval, steps * own.seconds)
     return [
-        f"failures  one in {failures.mtbf / 3600:,.1f} hours; a checkpoint stalls {failures.stall * 1e3:,.1f} ms, is"
+        f"failures  {often}; a checkpoint stalls {failures.stall * 1e3:,.1f} ms, is"
         f" written in {failures.written:,.2f} s, a restart takes {failures.restart:,.0f} s",
-        f"          best is a checkpoint in {failures.interval:,.0f} s, {steps:,} steps, which loses"
-        f" {failures.lost(failures.interval):.2%} of the time; the recipe's {every:,} steps lose"
+        f"          {best}, which loses"
+        f" {failures.lost(interval):.2%} of the time; the recipe's {every:,} steps lose"
         f" {failures.lost(every * own.seconds):.2%}",
     ]
 

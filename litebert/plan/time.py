@@ -14,8 +14,9 @@ UPDATE_BYTES = 30  # that an update reads and writes for each parameter: gradien
 
 
 def micro_steps(work: Work, ranks: int, micro_tokens: int, longest: int) -> int:
-    """Micro-batches of a rank in a step, as the batch plan cuts them."""
-    return math.ceil(work.tokens / ranks / (micro_tokens - longest))
+    """Micro-batches of a rank in a step, as the batch plan cuts them: one ends where the next sample would not fit, and
+    two in turn are more than what fits."""
+    return math.ceil(work.tokens / ranks / max(micro_tokens - longest, micro_tokens / 2))
 
 
 def of_step(
@@ -55,5 +56,6 @@ def of_step(
 
 
 def backward(times: dict[str, Amount], micro: int) -> float:
-    """Seconds of the last micro-batch's backward pass, two thirds of its products and of what is between them."""
-    return sum(2 / 3 * times[name].value / micro for name in ("matrix products", "elementwise") if name in times)
+    """Seconds of a micro-batch's backward pass, two thirds of its products and of what is between them."""
+    passes = ("matrix products", "elementwise", "between kernels")
+    return sum(2 / 3 * times[name].value / micro for name in passes if name in times)
