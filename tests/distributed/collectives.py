@@ -74,7 +74,8 @@ class Log:
         _FOR_GOOD.enter_context(patch.object(Training, "_train", train_and_tell))
         functions = {name: _noted(name, note) for name in SIZED} | dict.fromkeys(UNKNOWN, _refused)
         for module in (dist, dist.distributed_c10d):
-            _FOR_GOOD.enter_context(patch.multiple(module, **functions))
+            for name, function in functions.items():
+                _FOR_GOOD.enter_context(patch.object(module, name, function))
 
     def read(self, rank: int) -> list[Collective]:
         """What a rank took part in, within steps."""
