@@ -1,16 +1,19 @@
-"""Export the model of a run, or of one of its checkpoints, to a folder that opens without litebert; no GPU is needed.
+"""Export a model to a folder that opens without litebert; no GPU is needed.
 
-    python launcher/export.py RUN --output DIR --format hf   [--half]
-    python launcher/export.py RUN --output DIR --format onnx [--quantize int8] [--data SHARDS]
+    python launcher/export.py MODEL --output DIR --format hf   [--half]
+    python launcher/export.py MODEL --output DIR --format onnx [--quantize int8] [--data SHARDS | --task TASK]
+
+MODEL is a run or one of its checkpoints, or, for --format onnx, a folder of launcher/finetune.py.
 
 --format hf      safetensors, config and tokenizer, for transformers' Auto classes
 --half           its weights in fp16: half the size
 --format onnx    model.onnx and tokenizer, for ONNX Runtime; batch and length are free
 --quantize int8  a quarter of the size, and faster; what that costs is measured, printed and written down
 --data SHARDS    measures it on their held-out documents rather than on five sentences
+--task TASK      of a fine-tuned model: measures its score, and the file's, on the test of its task
 
-A model card (README.md) says what the run was. The exported model is compared with the trained one on padded inputs of
-several lengths: its outputs must be within 1e-4 in fp32, 2e-2 in fp16, of their largest number (which counts as 1 at
+A model card (README.md) says what the model was. The exported model is compared with the trained one on padded inputs
+of several lengths: its outputs must be within 1e-4 in fp32, 2e-2 in fp16, of their largest number (which counts as 1 at
 least), or nothing is written. See docs/export.md.
 """
 
@@ -18,12 +21,13 @@ from __future__ import annotations
 
 import argparse
 import sys
+from importlib import import_module
 from pathlib import Path
 
 from litebert.data.split import Split
 from litebert.export.fidelity import heldout
 from litebert.export.huggingface import export_huggingface
-from litebert.train.trained import Trained, load_trained
+from litebert.train.trained import load_trained
 
 INSTALL = "pip install --constraint constraints.txt --editable '.[export]'"
 
@@ -32,22 +36,26 @@ def main() -> int:
     """Write the folder and say how exactly it equals the trained model."""
     assert __doc__
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, help="folder of the run, or of a checkpoint in it")
+    parser.add_argument("model", type=Path, help="folder of a run, of a checkpoint in it, or of a fine-tuned model")
     parser.add_argument("--output", type=Path, required=True, help="folder to make")
     parser.add_argument("--format", choices=["hf", "onnx"], default="hf", help="who is to open it (hf)")
     parser.add_argument("--half", action="store_true", help="hf: weights in fp16")
     parser.add_argument("--quantize", choices=["int8"], help="onnx: weights in int8, activations as they come")
     parser.add_argument("--data", type=Path, help="shards to measure int8 on")
+    parser.add_argument("--task", type=Path, help="folder of the task that a fine-tuned model is measured on")
     options = parser.parse_args()
     try:
         _check(options)
-        trained = load_trained(options.run)
-        fidelity = _export(trained, options)
+        exported = _finetuned(options) if _is_huggingface(options.model) else _trained(options)
     except (ValueError, OSError) as error:
-        print(f"export: {error}", file=sys.stderr)
+        print(f"export: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
-    print(f"exported step {trained.step}: {fidelity}")
+    print(f"exported {exported}")
     return 0
+
+
+def _is_huggingface(model: Path) -> bool:
+    return (model / "config.json").is_file()
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -57,22 +65,46 @@ def _check(options: argparse.Namespace) -> None:
         raise ValueError("--quantize int8 is for --format onnx; a smaller Hugging Face folder: --half")
     if options.data and not options.quantize:
         raise ValueError("--data is what --quantize int8 is measured on; leave it out")
+    finetuned = _is_huggingface(options.model)
+    if finetuned and options.format != "onnx":
+        raise ValueError(f"{options.model} is a Hugging Face folder already: --format onnx is what it can become")
+    if finetuned and options.data:
+        raise ValueError("--data is what a run is measured on; a fine-tuned model: --task")
+    if not finetuned and options.task:
+        raise ValueError("--task is what a fine-tuned model is measured on; a run: --quantize int8 --data SHARDS")
+    if options.format == "onnx":
+        try:
+            import_module("litebert.export.onnx_folder")
+        except ModuleNotFoundError as error:
+            raise ValueError(f"--format onnx needs {error.name}, which is not installed: {INSTALL}") from None
 
 
-def _export(trained: Trained, options: argparse.Namespace) -> str:
+def _trained(options: argparse.Namespace) -> str:
+    trained = load_trained(options.model)
     if options.format == "hf":
-        return export_huggingface(trained, options.output, options.half)
-    try:
+        fidelity = export_huggingface(trained, options.output, options.half)
+    else:
         from litebert.export.onnx_folder import export_onnx
-    except ModuleNotFoundError as error:
-        raise ValueError(f"--format onnx needs {error.name}, which is not installed: {INSTALL}") from None
-    text = None
-    if options.data:
-        split = Split(options.data, "heldout")
-        if split.tokenizer_fingerprint != trained.tokenizer.fingerprint:
-            raise ValueError(f"{options.data} was made with another tokenizer than {options.run}; give its own shards")
-        text = heldout(split)
-    return export_onnx(trained, options.output, options.quantize == "int8", text)
+
+        text = None
+        if options.data:
+            split = Split(options.data, "heldout")
+            if split.tokenizer_fingerprint != trained.tokenizer.fingerprint:
+                raise ValueError(f"{options.data} was made with another tokenizer than {options.model}; give its own")
+            text = heldout(split)
+        fidelity = export_onnx(trained, options.output, options.quantize == "int8", text)
+    return f"step {trained.step}: {fidelity}"
+
+
+def _finetuned(options: argparse.Namespace) -> str:
+    from transformers.utils import logging
+
+    from litebert.export.finetuned_folder import export_finetuned
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    fidelity = export_finetuned(options.model, options.output, options.quantize == "int8", options.task)
+    return f"{options.model}: {fidelity}"
 
 
 if __name__ == "__main__":

@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-import onnxruntime
-import torch
-
 from litebert.data.batch import MicroBatch
 from litebert.evaluate.cloze import every_token
 from litebert.export.card import write_card
 from litebert.export.fidelity import measure
 from litebert.export.folder import new_folder
 from litebert.export.huggingface import Outputs, write_huggingface
-from litebert.export.onnx_graph import OPSET, quantize, tie, trace
+from litebert.export.onnx_file import OnnxFile
+from litebert.export.onnx_graph import SAMPLES, TOKENS, form_of, quantize, tie, trace
 from litebert.export.parity import INPUTS, OUTPUTS, Answer, largest_difference, proven
 from litebert.model.encoder import ModelConfig
 from litebert.train.trained import Trained
@@ -52,35 +50,25 @@ def export_onnx(trained: Trained, output: Path, int8: bool = False, text: Iterab
         (folder / "model.safetensors").unlink()
         if not int8:
             tie(path)
-        fidelity = proven(largest_difference(trained.model, _answer(path, config)))
+        fidelity = proven(largest_difference(trained.model, _answer(path)))
         if int8:
             quantize(path)
             text = [every_token(trained.tokenizer, config.max_positions)] if text is None else text
-            fidelity = f"{measure(trained.model, _answer(path, config), text)}; before int8, {fidelity}"
-        form = f"ONNX, opset {OPSET}, {'int8, dynamically quantised' if int8 else 'fp32'}"
-        write_card(folder, trained, form, fidelity, LOADING.format(folder=output.name))
+            fidelity = f"{measure(trained.model, _answer(path), text)}; before int8, {fidelity}"
+        write_card(folder, trained, form_of(int8), fidelity, LOADING.format(folder=output.name))
     return fidelity
-
-
-def _inputs(config: ModelConfig) -> list[str]:
-    """What the tokenizer of such a model gives."""
-    return [name for name in INPUTS if name != "token_type_ids" or config.token_types > 1]
 
 
 def _trace(folder: Path, config: ModelConfig, path: Path) -> None:
     """Write the file. The model that it is traced from is gone with the return."""
     model = Outputs(folder, config)
     model.model.set_attn_implementation("eager")  # plain operations, which ONNX Runtime knows how to fuse
-    outputs = [name for name in OUTPUTS if name != "pair_logits" or config.pooler]
-    trace(model, _inputs(config), outputs, path)
+    inputs = [name for name in INPUTS if name != "token_type_ids" or config.token_types > 1]  # that its tokenizer gives
+    free = dict.fromkeys(OUTPUTS, TOKENS) | {"pair_logits": SAMPLES}
+    trace(model, inputs, {name: free[name] for name in OUTPUTS if name != "pair_logits" or config.pooler}, path)
 
 
-def _answer(path: Path, config: ModelConfig) -> Answer:
+def _answer(path: Path) -> Answer:
     """What ONNX Runtime makes of a file."""
-    options = onnxruntime.SessionOptions()
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # on a busy machine it waits for itself
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    names = _inputs(config)
-    return lambda inputs: [
-        torch.from_numpy(found) for found in session.run(None, {n: inputs[n].numpy() for n in names})
-    ]
+    file = OnnxFile(path)
+    return lambda inputs: list(file(**inputs).values())

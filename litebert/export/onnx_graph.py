@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 import torch
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
@@ -15,21 +17,27 @@ from torch import nn
 
 OPSET = 17  # the first with LayerNormalization; ONNX Runtime 1.12 and later read it
 LARGEST = 2**31  # bytes of a protobuf
+TOKENS, SAMPLES = ("batch", "length"), ("batch",)  # axes, the first of an output, that are free
 
 
-def trace(model: nn.Module, inputs: list[str], outputs: list[str], path: Path) -> None:
+def form_of(int8: bool) -> str:
+    """What a card says that weights are kept as."""
+    return f"ONNX, opset {OPSET}, {'int8, dynamically quantised' if int8 else 'fp32'}"
+
+
+def trace(model: nn.Module, inputs: Sequence[str], outputs: Mapping[str, Sequence[str]], path: Path) -> None:
     """Write a model as an ONNX file, its inputs int64 [batch, length], both free.
 
     Args:
         model: in evaluation mode; it takes and gives tensors in the order of the names.
-        outputs: "pair_logits" is [batch, 2]; the others are [batch, length, ...].
+        outputs: by name, TOKENS or SAMPLES.
 
     Raises:
         ValueError: the model is larger than an ONNX file can be.
     """
     if (size := sum(weight.nbytes for weight in model.parameters())) > LARGEST:
-        raise ValueError(f"the model has {size / 1e9:.1f} GB of weights, an ONNX file 2 GB: export it with --format hf")
-    axes = {name: {0: "batch", 1: "length"} for name in [*inputs, *outputs]} | {"pair_logits": {0: "batch"}}
+        raise ValueError(f"the model has {size / 1e9:.1f} GB of weights, an ONNX file 2 GB: use a Hugging Face folder")
+    axes = {**dict.fromkeys(inputs, TOKENS), **outputs}
     example = torch.zeros(2, 3, dtype=torch.int64)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -41,9 +49,9 @@ def trace(model: nn.Module, inputs: list[str], outputs: list[str], path: Path) -
             str(path),
             dynamo=False,
             opset_version=OPSET,
-            input_names=inputs,
-            output_names=outputs,
-            dynamic_axes={name: axes[name] for name in [*inputs, *outputs]},
+            input_names=list(inputs),
+            output_names=list(outputs),
+            dynamic_axes={name: dict(enumerate(free)) for name, free in axes.items()},
         )
     model_file = onnx.load(path)
     _name_shared_weights_once(model_file)
@@ -53,44 +61,65 @@ def trace(model: nn.Module, inputs: list[str], outputs: list[str], path: Path) -
 def tie(path: Path) -> None:
     """Make the decoder of a traced file its word embeddings, which it repeats transposed."""
     model = onnx.load(path)
-    embeddings, decoder = _words(model)
+    embeddings = _embeddings(model)
+    decoder = _decoder(model, embeddings)
     (reader,) = (node for node in model.graph.node if decoder in node.input)
     reader.input[1] = "decoder"
-    model.graph.node.insert(0, helper.make_node("Transpose", [embeddings], ["decoder"], perm=[1, 0]))
+    model.graph.node.insert(0, helper.make_node("Transpose", [embeddings.name], ["decoder"], perm=[1, 0]))
     _save(model, path)
 
 
 def quantize(path: Path) -> None:
-    """Turn the weights of a traced file into int8, and its word embeddings into the decoder's.
+    """Turn the weights of a traced file into int8, and its word embeddings into the decoder's if it has one.
 
-    Weights are symmetric, each column with a scale of its own, so that each word has one; what they are multiplied with
-    becomes uint8 when it is known, each tensor with a scale and a zero of its own.
+    Weights are symmetric, each column with a scale of its own, and so each word; what they are multiplied with becomes
+    uint8 when it is known, each tensor with a scale and a zero of its own.
     """
     model = onnx.load(path)
-    embeddings, decoder = _words(model)
+    decoder = _decoder(model, _embeddings(model))
     add_pre_process_metadata(model)  # or it warns that shapes are missing, which are there
     onnx.save(model, path)
     del model
     quantize_dynamic(path, path, op_types_to_quantize=["MatMul"], per_channel=True, weight_type=QuantType.QInt8)
     model = onnx.load(path)
-    (at,) = (number for number, node in enumerate(model.graph.node) if embeddings in node.input)
-    gather = model.graph.node.pop(at)
-    for node in reversed(_looked_up(decoder, ids=gather.input[1], words=gather.output[0])):
-        model.graph.node.insert(at, node)
-    model.graph.initializer.append(numpy_helper.from_array(np.array([-1]), "last"))
+    graph, embeddings = model.graph, _embeddings(model)
+    (at,) = (number for number, node in enumerate(graph.node) if embeddings.name in node.input)
+    gather = graph.node.pop(at)
+    nodes = _looked_up(ids=gather.input[1], words=gather.output[0])
+    if decoder:
+        nodes = _of_decoder(decoder) + nodes
+        graph.initializer.append(numpy_helper.from_array(np.array([-1]), "last"))
+    else:
+        graph.initializer.extend(_of_words(numpy_helper.to_array(embeddings)))
+    for node in reversed(nodes):
+        graph.node.insert(at, node)
     _save(model, path)
 
 
-def _looked_up(decoder: str, ids: str, words: str) -> list[NodeProto]:
-    """What looks the words of ids up in the quantised decoder: codes [E, V] and scales [V]."""
+def _looked_up(ids: str, words: str) -> list[NodeProto]:
+    """What looks the words of ids up in "codes" [V, E] and "scales" [V, 1]."""
     return [
-        helper.make_node("Transpose", [f"{decoder}{TENSOR_NAME_QUANT_SUFFIX}"], ["codes"], perm=[1, 0]),
-        helper.make_node("Unsqueeze", [f"{decoder}_scale", "last"], ["scales"]),
         helper.make_node("Gather", ["codes", ids], ["codes_of_ids"]),
         helper.make_node("Gather", ["scales", ids], ["scales_of_ids"]),
         helper.make_node("Cast", ["codes_of_ids"], ["steps_of_ids"], to=TensorProto.FLOAT),
         helper.make_node("Mul", ["steps_of_ids", "scales_of_ids"], [words]),
     ]
+
+
+def _of_decoder(decoder: str) -> list[NodeProto]:
+    """What makes codes and scales of the quantised decoder's, [E, V] and [V]."""
+    return [
+        helper.make_node("Transpose", [f"{decoder}{TENSOR_NAME_QUANT_SUFFIX}"], ["codes"], perm=[1, 0]),
+        helper.make_node("Unsqueeze", [f"{decoder}_scale", "last"], ["scales"]),
+    ]
+
+
+def _of_words(words_VE: npt.NDArray[np.float32]) -> list[TensorProto]:
+    """Codes and scales of words that no decoder has."""
+    scales_V1 = np.abs(words_VE).max(1, keepdims=True) / np.float32(127)
+    scales_V1[scales_V1 == 0] = 1  # of words that are all zeros, as padding may be
+    codes_VE = np.rint(words_VE / scales_V1).astype(np.int8)
+    return [numpy_helper.from_array(codes_VE, "codes"), numpy_helper.from_array(scales_V1, "scales")]
 
 
 def _name_shared_weights_once(model: ModelProto) -> None:
@@ -107,17 +136,21 @@ def _name_shared_weights_once(model: ModelProto) -> None:
             node.input[:] = [alias.get(name, name) for name in node.input]
 
 
-def _words(model: ModelProto) -> tuple[str, str]:
-    """The names of the word embeddings [V, E] and of the decoder [E, V], the same numbers."""
-    (embeddings,) = (node.input[0] for node in model.graph.node if list(node.input[1:]) == ["input_ids"])
-    weights = {weight.name: weight for weight in model.graph.initializer}
-    words_VE = numpy_helper.to_array(weights[embeddings])
-    (decoder,) = (
-        name
-        for name, weight in weights.items()
+def _embeddings(model: ModelProto) -> TensorProto:
+    """The word embeddings [V, E]."""
+    (name,) = (node.input[0] for node in model.graph.node if list(node.input[1:]) == ["input_ids"])
+    return next(weight for weight in model.graph.initializer if weight.name == name)
+
+
+def _decoder(model: ModelProto, embeddings: TensorProto) -> str | None:
+    """The name of the decoder [E, V], of the same numbers as the word embeddings; None of a model for a task."""
+    words_VE = numpy_helper.to_array(embeddings)
+    found = [
+        weight.name
+        for weight in model.graph.initializer
         if tuple(weight.dims) == words_VE.shape[::-1] and np.array_equal(numpy_helper.to_array(weight), words_VE.T)
-    )
-    return embeddings, decoder
+    ]
+    return found[0] if found else None
 
 
 def _save(model: ModelProto, path: Path) -> None:

@@ -1,17 +1,16 @@
-"""Whether an exported model computes what litebert's does: every output, on padded inputs of unequal lengths.
+"""Whether an exported model computes what the trained one does: every output, on padded inputs of unequal lengths.
 
 Shape suffixes: B = samples, L = tokens of the longest, T = their tokens end to end.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 
 from litebert.model.attention import Packing
-from litebert.model.encoder import ModelConfig
 from litebert.model.heads import PretrainingModel
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
@@ -29,14 +28,24 @@ _LONGEST = 512  # of what is compared: at Google's vocabulary its logits are 43 
 
 
 def largest_difference(model: PretrainingModel, answer: Answer) -> float:
-    """How far answers are from the model's own, on random ids: a padded batch, and one long sample.
+    """How far answers are from the model's own, on random inputs, as `furthest` says."""
+    return furthest(_compared(model, answer))
+
+
+def furthest(compared: Iterable[tuple[Tensor, Tensor]]) -> float:
+    """How far outputs are from those of the trained model, given first; of a padded batch, those at real tokens.
 
     Returns:
         the largest difference of any number in any output, in units of that output's largest number, or of 1 where
-        that is less; not a number where an answer is none.
+        that is less; not a number where an output has what is none.
     """
-    found = []
-    for inputs in _inputs(model.config):
+    found = [(mine - their.float()).abs().max() / mine.abs().max().clamp(min=1.0) for mine, their in compared]
+    return float(torch.stack(found).max())
+
+
+def _compared(model: PretrainingModel, answer: Answer) -> Iterator[tuple[Tensor, Tensor]]:
+    config = model.config
+    for inputs in random_inputs(config.vocab_size, config.token_types, config.max_positions):
         ids_BL, mask_BL, types_BL = (inputs[name] for name in INPUTS)
         valid_BL = mask_BL.bool()
         packing = Packing.of(mask_BL.sum(1).tolist())
@@ -45,21 +54,19 @@ def largest_difference(model: PretrainingModel, answer: Answer) -> float:
                 ids_BL[valid_BL], types_BL[valid_BL], packing, torch.arange(packing.tokens)
             )
             theirs = answer(inputs)
-        compared = [(logits_TV, theirs[0][valid_BL]), (hidden_TH, theirs[1][valid_BL])]
+        yield from ((logits_TV, theirs[0][valid_BL]), (hidden_TH, theirs[1][valid_BL]))
         if pair_B2 is not None:
-            compared.append((pair_B2, theirs[2]))
-        for mine, their in compared:
-            found.append((mine - their.float()).abs().max() / mine.abs().max().clamp(min=1.0))
-    return float(torch.stack(found).max())
+            yield pair_B2, theirs[2]
 
 
-def _inputs(config: ModelConfig) -> Iterator[dict[str, Tensor]]:
+def random_inputs(vocab_size: int, token_types: int, positions: int) -> Iterator[dict[str, Tensor]]:
+    """Inputs by their names of INPUTS, int64 [B, L]: a padded batch, and one sample, as long as positions allow."""
     generator = torch.Generator().manual_seed(0)
     for lengths in (_LENGTHS, (_LONGEST,)):
-        length_B = torch.tensor(lengths).clamp(max=config.max_positions)
+        length_B = torch.tensor(lengths).clamp(max=positions)
         mask_BL = torch.arange(int(length_B.max())) < length_B[:, None]
-        ids_BL = torch.randint(config.vocab_size, mask_BL.shape, generator=generator) * mask_BL
-        types_BL = torch.randint(max(1, config.token_types), mask_BL.shape, generator=generator) * mask_BL
+        ids_BL = torch.randint(vocab_size, mask_BL.shape, generator=generator) * mask_BL
+        types_BL = torch.randint(max(1, token_types), mask_BL.shape, generator=generator) * mask_BL
         yield dict(zip(INPUTS, (ids_BL, mask_BL.long(), types_BL), strict=True))
 
 

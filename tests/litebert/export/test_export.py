@@ -206,7 +206,7 @@ def test_int8_is_measured_on_held_out_text(run, shards, tmp_path):
 
 def test_an_onnx_file_has_an_end(run, tmp_path, monkeypatch):
     monkeypatch.setattr(onnx_graph, "LARGEST", 1000)
-    with pytest.raises(ValueError, match=r"an ONNX file 2 GB: export it with --format hf"):
+    with pytest.raises(ValueError, match=r"an ONNX file 2 GB: use a Hugging Face folder"):
         export_onnx(load_trained(run), tmp_path / "export")
 
 

@@ -1,0 +1,128 @@
+"""A fine-tuned model as a folder for ONNX Runtime, proven equal, and perhaps measured, before it gets its name.
+
+Shape suffixes: B = samples, L = tokens of the longest.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from litebert.evaluate.candidate import CONFIG
+from litebert.evaluate.finetuned import RECORD
+from litebert.export.card import page
+from litebert.export.finetuned import Finetuned
+from litebert.export.folder import new_folder
+from litebert.export.onnx_file import OnnxFile
+from litebert.export.onnx_graph import TOKENS, form_of, quantize, trace
+from litebert.export.parity import furthest, proven, random_inputs
+
+LOADING = """\
+import onnxruntime
+from transformers import AutoConfig, AutoTokenizer
+tokenizer = AutoTokenizer.from_pretrained("{folder}")
+labels = AutoConfig.from_pretrained("{folder}").id2label
+session = onnxruntime.InferenceSession("{folder}/model.onnx", providers=["CPUExecutionProvider"])
+inputs = tokenizer({texts}, return_tensors="np")
+outputs = session.run(None, {{each.name: inputs[each.name] for each in session.get_inputs()}})
+print({answer})
+"""
+
+
+class Outputs(nn.Module):
+    """A model of transformers whose inputs and outputs have an order."""
+
+    def __init__(self, model: Any, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+        super().__init__()
+        self.model, self.inputs, self.outputs = model, inputs, outputs
+        self.eval()
+
+    def forward(self, *values: Tensor) -> tuple[Tensor, ...]:
+        output = self.model(**dict(zip(self.inputs, values, strict=True)))
+        return tuple(output[name] for name in self.outputs)
+
+
+def export_finetuned(location: Path, output: Path, int8: bool = False, task: Path | None = None) -> str:
+    """Write model.onnx, the tokenizer, config.json, RECORD and a model card into a new folder.
+
+    Args:
+        location: folder that launcher/finetune.py made.
+        int8: whether to quantise the model, after it is proven equal in fp32.
+        task: folder of the task that it was fine-tuned on, to measure on its test what the model and the file score.
+
+    Returns:
+        how exactly the folder's model equals the fine-tuned one, and what both score, in words.
+
+    Raises:
+        ValueError: there is no fine-tuned model, it was fine-tuned on another task, the folder exists, the model is too
+            large for the format, or the two models differ by more than the tolerance; then nothing is written.
+    """
+    finetuned = Finetuned.read(location)
+    measured = finetuned.task(task) if task else None
+    with new_folder(output) as folder:
+        path = folder / "model.onnx"
+        shutil.copyfile(location / CONFIG, folder / CONFIG)
+        finetuned.candidate.tokenizer.save_pretrained(folder)  # before a measurement sets its truncation
+        _trace(finetuned, path)
+        model = finetuned.model()
+        fidelity = proven(furthest(_compared(finetuned, model, OnnxFile(path))))
+        if int8:
+            quantize(path)
+            fidelity = f"before int8, {fidelity}"
+        scores = None
+        if measured:
+            scores = dict(zip(("model", "file"), finetuned.scores([model, OnnxFile(path)], measured), strict=True))
+            fidelity = f"{_cost(finetuned.record, scores)}; {fidelity}"
+        elif int8:
+            fidelity = f"what int8 costs was not measured (--task TASK does); {fidelity}"
+        record = {**finetuned.record, "export": {"form": form_of(int8), "fidelity": fidelity, "test": scores}}
+        (folder / RECORD).write_text(json.dumps(record, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        card = _card(finetuned, model, {"kept as": form_of(int8), "export": fidelity}, output.name)
+        (folder / "README.md").write_text(card, encoding="utf-8")
+    return fidelity
+
+
+def _trace(finetuned: Finetuned, path: Path) -> None:
+    """Write the file. The model that it is traced from is gone with the return."""
+    model = finetuned.model()
+    model.set_attn_implementation("eager")  # plain operations, which ONNX Runtime knows how to fuse
+    inputs, outputs = finetuned.inputs(model), finetuned.use.outputs
+    trace(Outputs(model, inputs, list(outputs)), inputs, outputs, path)
+
+
+def _compared(finetuned: Finetuned, model: Any, file: OnnxFile) -> Iterator[tuple[Tensor, Tensor]]:
+    """What the model and the file make of random inputs, at real tokens."""
+    config, names = model.config, finetuned.inputs(model)
+    types = getattr(config, "type_vocab_size", 1)  # DistilBERT has none
+    for inputs in random_inputs(config.vocab_size, types, finetuned.candidate.positions):
+        with torch.inference_mode():
+            mine, theirs = model(**{name: inputs[name] for name in names}), file(**inputs)
+        valid_BL = inputs["attention_mask"].bool()
+        for name, free in finetuned.use.outputs.items():
+            real = valid_BL if free == TOKENS else slice(None)
+            yield mine[name][real], theirs[name][real]
+
+
+def _cost(record: Mapping[str, Any], scores: Mapping[str, float]) -> str:
+    points = 100 * (scores["file"] - scores["model"])
+    return (
+        f"{record['metric']} {scores['file']:.1%} on the test of {record['task']}, the model in fp32 "
+        f"{scores['model']:.1%} ({points:+.1f} points)"
+    )
+
+
+def _card(finetuned: Finetuned, model: Any, exported: Mapping[str, str], name: str) -> str:
+    use = finetuned.use
+    size = {
+        "parameters": f"{model.num_parameters():,}",
+        "longest input": f"{finetuned.candidate.positions} tokens",
+    }
+    loading = LOADING.format(folder=name, texts=use.texts, answer=use.answer)
+    title = f"{finetuned.record['task']}, fine-tuned by litebert"
+    return page(title, use.pipeline, model.config.model_type, {**finetuned.facts, **size, **exported}, loading)
