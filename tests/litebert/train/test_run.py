@@ -156,7 +156,7 @@ def test_who_looks_while_a_run_starts_does_not_keep_it_from_that(tmp_path: Path)
                 assert trains(tmp_path)
         assert looks.is_alive()
     finally:
-        looks.terminate()
+        looks.kill()  # SIGTERM may mean something else to a fork of other tests
         looks.join()
 
 
