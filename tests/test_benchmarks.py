@@ -297,8 +297,12 @@ def test_the_study_tables_differences_from_the_student(benchmarks):
         return {"task": name, "metric": "f1", **{arm: {"test": {"f1": summary}} for arm in ("model", *more)}}
 
     heldout = {
-        name: {"parameters": 10, "mlm_loss": 5.0, "kl": kl, "agreement": kl and 0.75}
-        for name, kl in (("teacher", None), ("student", 0.5), ("without ce", 0.7))
+        name: {"parameters": 10, "heldout_mlm": 5.0, **beside}
+        for name, beside in (
+            ("teacher", {}),
+            ("student", {"heldout_kl": 0.5, "heldout_agreement": 0.75}),
+            ("without ce", {"heldout_kl": 0.7, "heldout_agreement": 0.75}),
+        )
     }
     scores = {"teacher": 0.66, "student": 0.64, "without ce": 0.6}
     tasks = {name: {"tasks": [task("a", mean), task("b", mean - 0.2)]} for name, mean in scores.items()}
