@@ -10,13 +10,15 @@ from typing import Any
 
 from litebert.model.encoder import ModelConfig
 from litebert.plan import network, overlap, time
-from litebert.plan.devices import Device
 from litebert.plan.memory import Amount, of_rank
 from litebert.plan.network import Cluster
 from litebert.plan.work import Work, parameters
 from litebert.train.ds_config import read_ds_config, stage_of
 
 FILLED = 0.9  # share of a device's memory that may be planned with
+# oneDNN keeps as many compiled products, of the shapes met last; bytes of one, by what a recipe's memory grew by in 250
+# steps with and without them (docs/log.md).
+KERNELS, KERNEL = 1024, 1.2e6
 AS_FAST = 1.02  # a step this much longer than the fastest is as good
 MICRO_TOKENS = tuple(2**power for power in range(11, 18))
 
@@ -88,7 +90,10 @@ def estimate(job: Job, cluster: Cluster, ds_config: dict[str, Any], micro_tokens
     micro = time.micro_steps(job.work, ranks, micro_tokens, job.longest)
     largest = own.times(min(micro_tokens, own.tokens / micro + job.longest) / own.tokens)
     memory = of_rank(job.model, largest, ds_config, job.precision, ranks, device.on_cpu)
-    memory["libraries"] = Amount(device.taken, _of_libraries(device))
+    how = "driver, kernels, scratch" if device.passes else "measured peak less the above"
+    memory["libraries"] = Amount(device.taken, how)
+    if device.on_cpu and job.precision == "bf16":
+        memory["kernels"] = Amount(KERNELS * KERNEL, f"{KERNELS:,} x {KERNEL / 1e6} MB, one a shape, that oneDNN keeps")
     sent = network.sent(count, ds_config, job.precision, ranks, micro)
     times = time.of_step(
         job.model,
@@ -101,14 +106,6 @@ def estimate(job: Job, cluster: Cluster, ds_config: dict[str, Any], micro_tokens
     hidden = overlap.hidden(job.model, ds_config, job.precision, micro, sent, times, cluster)
     times |= network.seconds(sent, network.collectives(count, ds_config, job.precision, micro), cluster)
     return Estimate(stage, micro_tokens, micro, memory, sent, times, hidden)
-
-
-def _of_libraries(device: Device) -> str:
-    if device.passes:
-        return "driver, kernels, scratch"
-    # docs/log.md: 1.70 GB after 10 steps of a recipe and 2.94 after 250, of which 1.2 are the 1,024 kernels it keeps.
-    more = "; oneDNN adds up to some 1.2 GB in the first hundreds of steps, a kernel a shape" if device.on_cpu else ""
-    return f"measured peak less the above{more}"
 
 
 def settings(job: Job, cluster: Cluster) -> list[Estimate]:
