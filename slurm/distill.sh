@@ -29,11 +29,17 @@ TEACHERS=${TEACHERS:-0}                     # nodes of teachers, of those of the
 [[ $TEACHERS =~ ^[0-9]+$ ]] || { say "TEACHERS=$TEACHERS is no number of nodes"; exit 2; }
 TEACH=${TEACH:---codec.kind hidden}         # what launcher/teach.py takes for them, beside teacher and data
 
-if first_time && [[ -z $(value_of --fleet "$@") ]]; then # a fleet may come later
+run=$(value_of --run "$@")
+fleet=$run/.fleet
+values_of --fleet "$@"
+if first_time && ((${#VALUES[@]} == 0)); then # a fleet may come later
     python distill --check "$@"
-    if ((TEACHERS)) || [[ -n ${SLURM_HET_SIZE:-} ]]; then
-        python teach --check --teacher "$(value_of --teacher "$@")" --data "$(value_of --data "$@")" --serve fleet $TEACH
-    fi
+fi
+if ((TEACHERS)) || [[ -n ${SLURM_HET_SIZE:-} ]]; then
+    teacher=$(value_of --teacher "$@")
+    data=$(value_of --data "$@")
+    TEACHING=(--teacher "$teacher" --data "$data" --serve "$fleet" $TEACH)
+    if first_time; then python teach --check "${TEACHING[@]}"; fi
 fi
 queue "$@"
 if [[ -n ${SLURM_HET_SIZE:-} ]]; then
@@ -46,13 +52,10 @@ elif ((TEACHERS)); then
     of_teachers=(--nodes="$TEACHERS" --ntasks=$((TEACHERS * each)) --relative=0)
 fi
 if [[ -n ${of_teachers:-} ]]; then
-    run=$(value_of --run "$@")
-    note "$run" came
-    refuse_a_second "$run"
-    fleet=$run/.fleet
+    claim "$run"
     rm -rf "$fleet"                         # where those were that a node took with it
     OF_STEP=("${of_teachers[@]}")
-    STAY=1 serve --teacher "$(value_of --teacher "$@")" --data "$(value_of --data "$@")" --serve "$fleet" $TEACH &
+    STAY=1 serve "${TEACHING[@]}" &
     OF_STEP=("${of_students[@]}")
     set -- "$@" --fleet "$fleet"
 fi

@@ -34,7 +34,7 @@ queue() {
     local run job
     [[ -z ${SLURM_JOB_ID:-} ]] || return 0
     run=$(value_of --run "$@")
-    [[ -z $run ]] || refuse_a_second "$run"
+    [[ -z $run ]] || claim "$run"
     job=$(sbatch --parsable ${PARTITION:+--partition="$PARTITION"} ${ACCOUNT:+--account="$ACCOUNT"} ${QOS:+--qos="$QOS"} $RESOURCES "$0" "$@")
     echo "Submitted batch job $job"
     [[ -z $run ]] || SLURM_JOB_ID=${job%%;*} note "$run" queued # after it there may be the cluster's name
@@ -74,8 +74,7 @@ train() {
     run=$(value_of --run "$@")
     mkdir -p "$run"
     ((STUCK > $(starts_in_vain "$run"))) || give_up "$run" 1 # Slurm itself brings back what loses its first node
-    note "$run" came
-    refuse_a_second "$run"
+    claim "$run"
     note "$run" "nodes=$SLURM_JOB_NUM_NODES step=$(newest_step "$run")"
     begun=$(date -u +%FT%T)
     trap : TERM USR1 INT # they are for the ranks, which save a checkpoint
@@ -98,12 +97,13 @@ note() {
 # starts_in_vain RUN: how often this job has started from the run's newest checkpoint.
 starts_in_vain() { { cat "$1/.starts" 2>/dev/null || :; } | grep -c " job=$SLURM_JOB_ID .* step=$(newest_step "$1")\$" || :; }
 
-# refuse_a_second RUN: ends where a job that came to it earlier is still in the queue: the lines of .starts have an order, so
-# of two that come at once one goes on. On the nodes, the lock in the run folder keeps two trainings apart as well, where the
-# file system has locks.
-refuse_a_second() {
-    local earlier queued
-    earlier=$({ cat "$1/.starts" 2>/dev/null || :; } | sed "/ job=${SLURM_JOB_ID:-none} /,\$d; s/.* job=\([0-9]*\) .*/\1/" | sort -u)
+# claim RUN: ends where a job that came to it earlier is still in the queue. A job leaves its own line first: lines have an
+# order, so of two that come at once one goes on. On the nodes, the lock in the run folder keeps two trainings apart as well,
+# where the file system has locks.
+claim() {
+    local earlier queued own=${SLURM_JOB_ID:-none}
+    [[ $own == none ]] || grep -qs " job=$own " "$1/.starts" || note "$1" came
+    earlier=$({ cat "$1/.starts" 2>/dev/null || :; } | sed "/ job=$own /,\$d; s/.* job=\([0-9]*\) .*/\1/" | sort -u)
     [[ -n $earlier ]] || return 0
     queued=$(patiently squeue --noheader --format="%A %T") || return 0
     queued=$(grep -wF -m1 "$earlier" <<<"$queued") || return 0
@@ -139,6 +139,7 @@ again() {
     say "exit code $1: back into the queue$why"
     [[ -z ${3:-} ]] || note "$3" queued
     if patiently scontrol requeue "$JOB"; then exit 0; fi
+    [[ -z ${3:-} ]] || note "$3" "ended code=$1"
     return "$1"
 }
 

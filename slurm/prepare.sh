@@ -24,12 +24,11 @@ REPOSITORY=${REPOSITORY:-$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)}
 [[ -d $REPOSITORY/data_tools ]] || REPOSITORY=${SLURM_SUBMIT_DIR:-$PWD}
 [[ -d $REPOSITORY/data_tools ]] || { echo "prepare.sh: submit from the repository, or set REPOSITORY" >&2; exit 2; }
 source "$REPOSITORY/slurm/site.sh"
-
 [[ -z $CONTAINER ]] || echo "prepare.sh: runs outside of CONTAINER, where sbatch is" >&2
-for each in $MODULES; do module load "$each"; done # the arrays' tasks have this job's environment
-PARTITION=${PARTITION:-$(sinfo --noheader --format=%P | sed -n 's/\*$//p')} # the one with a star is the default
-[[ -n $PARTITION ]] || { echo "prepare.sh: this cluster has no default partition: set PARTITION" >&2; exit 2; }
+CONTAINER=
+source "$REPOSITORY/slurm/job.sh" # loads MODULES: the arrays' tasks have this job's environment
 
-export PYTHONPATH=$REPOSITORY${PYTHONPATH:+:$PYTHONPATH}
+PARTITION=${PARTITION:-$(sinfo --noheader --format=%P | sed -n 's/\*$//p')} # the one with a star is the default
+[[ -n $PARTITION ]] || { say "this cluster has no default partition: set PARTITION"; exit 2; }
 exec "$PYTHON" -m data_tools build --executor slurm --tasks "$TASKS" --slurm.partition "$PARTITION" \
     --slurm.time "$TIME" --slurm.memory_gb "$MEMORY_GB" --slurm.qos "$QOS" --slurm.account "$ACCOUNT" "$@"

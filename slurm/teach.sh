@@ -36,7 +36,7 @@ task_of_array() {
     fi
 }
 
-# answered: how many shards have their answers.
+# answered: how many shards have their answers, whichever task gave them.
 answered() { { find "$(value_of --output "$@")" -name '*.tar.json' 2>/dev/null || :; } | wc -l; }
 
 if first_time; then python teach --check "$@"; fi

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -60,6 +61,30 @@ def test_a_node_that_cannot_start_python_is_no_wrong_recipe(slurm: dict[str, str
     assert "exit code 2: back into the queue" in job.log.read_text()
     told = [(note.job, note.queued, note.started) for note in notes(tmp_path / "run")]
     assert told == [(job.number, False, True), (job.number, True, False), (job.number, False, True)]
+
+
+def test_a_job_that_slurm_brings_back_in_vain_ends(tmp_path: Path) -> None:
+    """As it does where the node of the job's script dies, again and again; nothing else of Slurm is asked."""
+    line = "2026-11-23T15:00:00Z job=5 nodes=2 step=0\n"
+    (tmp_path / ".starts").write_text(line * 3)
+    script = f'source slurm/site.sh; source slurm/job.sh; set -eu; train pretrain --run "{tmp_path}"'
+    given = {**os.environ, "REPOSITORY": str(REPOSITORY), "PYTHON": str(TRAINER), "SLURM_JOB_ID": "5"}
+    done = subprocess.run(["bash", "-c", script], cwd=REPOSITORY, env=given, capture_output=True, text=True)
+    assert done.returncode == 1 and "3 starts in vain: this job ends" in done.stderr
+    assert [(note.job, note.code) for note in notes(tmp_path)][-1] == ("5", 1)
+
+
+def test_options_are_read_as_programs_read_them() -> None:
+    """The last counts, and one may have several values."""
+    script = (
+        'source slurm/site.sh; source slurm/job.sh; values_of --data "$@"; echo "${VALUES[*]}"; value_of --run "$@"'
+    )
+    given = {**os.environ, "REPOSITORY": str(REPOSITORY), "PYTHON": str(TRAINER)}
+    words = ["--data", "A", "--run=1", "--data", "B", "C", "--run", "2"]
+    done = subprocess.run(
+        ["bash", "-c", script, "job", *words], cwd=REPOSITORY, env=given, capture_output=True, text=True
+    )
+    assert done.stdout.split() == ["B", "C", "2"], done.stderr
 
 
 def test_a_run_is_queued_once(slurm: dict[str, str], tmp_path: Path) -> None:
