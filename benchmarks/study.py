@@ -6,8 +6,8 @@ python benchmarks/study.py --output DIR [--text CORPUS ...] [--vocab vocab.txt] 
 Every step is a command that users have: shards of BERT's Chinese vocabulary, without the tasks' test texts; a BERT of
 12 layers; its answers from a service that records them (codec hidden), to students on the same batches, two at a time,
 one of them narrow. Then each on held-out documents, and fine-tuned on tasks, with the floor: the student's shape from
-random weights. What is done already stays, so it can be stopped, and started again with the same --output. The last
-line is one JSON object.
+random weights; teacher, student, control and narrow for longer as well. What is done already stays, so it can be
+stopped, and started again with the same --output. The last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -83,7 +83,9 @@ STUDENTS: Mapping[str, Mapping[str, object]] = {
 }
 PAPER = {"without ce": -2.96, "without cos": -1.46, "without mlm": -0.31, "from random weights": -3.69}  # of GLUE
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-FINETUNING = {"train.samples": 2000, "train.epochs": 3, "train.seeds": 3, "train.learning_rates": "[3e-4, 1e-3]"}
+SHORT = {"train.samples": 2000, "train.epochs": 3, "train.seeds": 3, "train.learning_rates": "[3e-4, 1e-3]"}
+LONG = {"train.samples": 4000, "train.epochs": 4, "train.seeds": 3, "train.learning_rates": "[1e-4, 3e-4]"}
+BUDGETS = {"tasks": (SHORT, ("teacher", *STUDENTS)), "longer": (LONG, ("teacher", "student", "control", "narrow"))}
 
 
 def run(command: list[object], log: Path) -> None:
@@ -179,15 +181,16 @@ class Study:
         figures = [line for line in lines_of(run) if "heldout_mlm" in line][-1]
         return {**figures, "parameters": load_trained(run).model.parameter_count()}
 
-    def finetuned(self, together: int) -> dict[str, Any]:
+    def finetuned(self, budget: str, together: int) -> dict[str, Any]:
         """Scores on the tasks; of the student, the floor's too."""
-        given: list[object] = ["--task", *self.tasks, *flags(FINETUNING)]
-        more = {name: [*given, "--floor"] if name == "student" else given for name in ("teacher", *STUDENTS)}
+        settings, names = BUDGETS[budget]
         with ThreadPoolExecutor(together) as pool:
-            return dict(zip(more, pool.map(lambda name: self._evaluated(name, more[name]), more), strict=True))
+            found = pool.map(lambda name: self._evaluated(name, budget, settings), names)
+            return dict(zip(names, found, strict=True))
 
-    def _evaluated(self, name: str, given: list[object]) -> Any:
-        output = self.output / f"{self.model(name).name}.tasks.json"
+    def _evaluated(self, name: str, budget: str, settings: Mapping[str, object]) -> Any:
+        given = ["--task", *self.tasks, *flags(settings), *(["--floor"] if name == "student" else [])]
+        output = self.output / f"{self.model(name).name}.{budget}.json"
         if not output.exists():
             command = [sys.executable, ROOT / "launcher/evaluate.py", self.model(name), *given, "--output", output]
             run(command, output.with_suffix(".log"))
@@ -195,6 +198,13 @@ class Study:
 
     def model(self, name: str) -> Path:
         return self.output / name.replace(" ", "-")
+
+
+def rows_of(heldout: Mapping[str, Any], tasks: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Of a table, in the order of its models; the floor's is the last."""
+    return {name: row(name, heldout, tasks) for name in tasks} | {
+        "no pretraining": floor_row(tasks["student"]["tasks"])
+    }
 
 
 def row(name: str, heldout: Mapping[str, Any], tasks: Mapping[str, Any]) -> dict[str, Any]:
@@ -252,16 +262,16 @@ def main() -> None:
     parser.add_argument("--together", type=int, default=2, help="students trained, and models fine-tuned, at a time")
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
-    study, names = Study(options.output.resolve(), options.tasks), ["teacher", *STUDENTS]
+    study = Study(options.output.resolve(), options.tasks)
     study.shards(options.text, options.vocab)
     study.teacher(options.teacher_steps)
     study.students(options.student_steps, options.together)
-    heldout, tasks = study.heldout(), study.finetuned(options.together)
-    rows = {name: row(name, heldout, tasks) for name in names}
-    rows["no pretraining"] = floor_row(tasks["student"]["tasks"])
-    print(table(rows))
+    heldout = study.heldout()
+    tables = {budget: rows_of(heldout, study.finetuned(budget, options.together)) for budget in BUDGETS}
+    for rows in tables.values():
+        print(table(rows), end="\n\n")
     commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
-    print(json.dumps({"rows": rows, "torch": version("torch"), "processor": processor(), "commit": commit}))
+    print(json.dumps({**tables, "torch": version("torch"), "processor": processor(), "commit": commit}))
 
 
 if __name__ == "__main__":

@@ -292,9 +292,12 @@ def test_the_inference_benchmark_runs_on_small_models(shards, tmp_path):
 def test_the_study_tables_differences_from_the_student(benchmarks):
     study = benchmarks("study")
 
-    def task(name, mean, **more):
-        summary = {"mean": mean, "interval": (mean - 0.02, mean + 0.02)}
-        return {"task": name, "metric": "f1", **{arm: {"test": {"f1": summary}} for arm in ("model", *more)}}
+    def task(name, mean, floor):
+        arms = {
+            arm: {"test": {"f1": {"mean": score, "interval": (score - 0.02, score + 0.02)}}}
+            for arm, score in (("model", mean), ("floor", floor))
+        }
+        return {"task": name, "metric": "f1", **arms}
 
     heldout = {
         name: {"parameters": 10, "heldout_mlm": 5.0, **beside}
@@ -305,11 +308,9 @@ def test_the_study_tables_differences_from_the_student(benchmarks):
         )
     }
     scores = {"teacher": 0.66, "student": 0.64, "without ce": 0.6}
-    tasks = {name: {"tasks": [task("a", mean), task("b", mean - 0.2)]} for name, mean in scores.items()}
-    rows = {name: study.row(name, heldout, tasks) for name in heldout}
-    floor = [task("a", 0.3, floor=True), task("b", 0.1, floor=True)]
-    rows["no pretraining"] = study.floor_row(floor)
-    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in study.table(rows).splitlines()]
+    tasks = {name: {"tasks": [task("a", mean, 0.3), task("b", mean - 0.2, 0.1)]} for name, mean in scores.items()}
+    table = study.table(study.rows_of(heldout, tasks))
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()]
     assert cells[0][4:6] == ["a", "b"] and len({len(row) for row in cells}) == 1
     assert cells[2] == ["teacher", "5.000", "", "", "66.0 ± 2.0", "46.0 ± 2.0", "56.00", "+2.00", ""]
     assert cells[4] == ["without ce", "5.000", "0.700", "75.0%", "60.0 ± 2.0", "40.0 ± 2.0", "50.00", "-4.00", "-2.96"]
