@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import math
 import os
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from litebert.evaluate.trials import Summary
 from litebert.plan.processor import processor
 from litebert.train.metrics import lines_of
 from litebert.train.trained import load_trained
@@ -202,52 +204,46 @@ class Study:
 
 def rows_of(heldout: Mapping[str, Any], tasks: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Of a table, in the order of its models; the floor's is the last."""
-    return {name: row(name, heldout, tasks) for name in tasks} | {
-        "no pretraining": floor_row(tasks["student"]["tasks"])
-    }
+    floor = scores(tasks["student"]["tasks"], "floor")
+    return {name: row(name, heldout, tasks) for name in tasks} | {"no pretraining": floor}
 
 
 def row(name: str, heldout: Mapping[str, Any], tasks: Mapping[str, Any]) -> dict[str, Any]:
     """Of the table: losses in nats, scores in per cent with half the widths of their intervals."""
-    scores = {each["task"]: percent(each, "model") for each in tasks[name]["tasks"]}
     return {
         "parameters": heldout[name]["parameters"],
         "mlm_loss": round(heldout[name]["heldout_mlm"], 4),
         "kl": round(heldout[name].get("heldout_kl", 0.0), 4),
         "agreement": round(heldout[name].get("heldout_agreement", 0.0), 4),
-        "tasks": scores,
-        "mean": mean(scores),
+        **scores(tasks[name]["tasks"], "model"),
         "paper": PAPER.get(name),
     }
 
 
-def floor_row(tasks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Of the student's shape without any pretraining."""
-    scores = {each["task"]: percent(each, "floor") for each in tasks}
-    return {"tasks": scores, "mean": mean(scores)}
+def scores(tasks: Sequence[Mapping[str, Any]], arm: str) -> dict[str, Any]:
+    """Of each task, and of their mean, of which each seed gives one."""
+    by_seed = {task["task"]: task[arm]["test"][task["metric"]]["scores"] for task in tasks}
+    means = [sum(seed) / len(seed) for seed in zip(*by_seed.values(), strict=True)]
+    return {"tasks": {task: percent(each) for task, each in by_seed.items()}, "mean": percent(means)}
 
 
-def percent(task: Mapping[str, Any], arm: str) -> list[float]:
-    summary = task[arm]["test"][task["metric"]]
-    low, high = summary["interval"]
-    return [round(100 * summary["mean"], 2), round(50 * (high - low), 2)]
-
-
-def mean(scores: Mapping[str, list[float]]) -> float:
-    return round(sum(score for score, _ in scores.values()) / len(scores), 2)
+def percent(by_seed: Sequence[float]) -> list[float]:
+    summary = Summary.of(by_seed)
+    low, high = summary.interval or (math.nan, math.nan)
+    return [round(100 * summary.mean, 2), round(50 * (high - low), 2)]
 
 
 def table(rows: Mapping[str, Mapping[str, Any]]) -> str:
     """Markdown; the last two columns are differences from the student, here and in the paper."""
-    tasks, student = list(rows["student"]["tasks"]), rows["student"]["mean"]
+    tasks, (student, _) = list(rows["student"]["tasks"]), rows["student"]["mean"]
     heads = ["", "MLM loss", "KL", "agreement", *tasks, "mean", "from the student", "in the paper"]
     lines = [heads, ["---"] * len(heads)]
     for name, each in rows.items():
         held = [f"{each[key]:.3f}" if each.get(key) else "" for key in ("mlm_loss", "kl")]
         agreement = f"{each['agreement']:.1%}" if each.get("agreement") else ""
-        scores = ["{:.1f} ± {:.1f}".format(*each["tasks"][task]) for task in tasks]
+        shown = ["{:.1f} ± {:.1f}".format(*score) for score in (*each["tasks"].values(), each["mean"])]
         paper = f"{each['paper']:+.2f}" if each.get("paper") else ""
-        lines.append([name, *held, agreement, *scores, f"{each['mean']:.2f}", f"{each['mean'] - student:+.2f}", paper])
+        lines.append([name, *held, agreement, *shown, f"{each['mean'][0] - student:+.2f}", paper])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

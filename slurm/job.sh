@@ -98,15 +98,19 @@ note() {
 starts_in_vain() { { cat "$1/.starts" 2>/dev/null || :; } | grep -c " job=$SLURM_JOB_ID .* step=$(newest_step "$1")\$" || :; }
 
 # claim RUN: ends where a job that came to it earlier is still in the queue. A job leaves its own line first: lines have an
-# order, so of two that come at once one goes on. On the nodes, the lock in the run folder keeps two trainings apart as well,
-# where the file system has locks.
+# order, so of two that come at once one goes on. One that is ending is waited for. On the nodes, the lock in the run folder
+# keeps two trainings apart as well, where the file system has locks.
 claim() {
-    local earlier queued own=${SLURM_JOB_ID:-none}
+    local earlier queued tries own=${SLURM_JOB_ID:-none}
     [[ $own == none ]] || grep -qs " job=$own " "$1/.starts" || note "$1" came
     earlier=$({ cat "$1/.starts" 2>/dev/null || :; } | sed "/ job=$own /,\$d; s/.* job=\([0-9]*\) .*/\1/" | sort -u)
     [[ -n $earlier ]] || return 0
-    queued=$(patiently squeue --noheader --format="%A %T") || return 0
-    queued=$(grep -wF -m1 "$earlier" <<<"$queued") || return 0
+    for ((tries = 0; tries < 60; tries++)); do
+        queued=$(patiently squeue --noheader --format="%A %T") || return 0
+        queued=$(grep -wF -m1 "$earlier" <<<"$queued") || return 0
+        [[ $queued == *" COMPLETING" ]] || break
+        sleep 1 || :
+    done
     say "$1: job ${queued% *} is at work in it (${queued#* }): let it end, or scancel ${queued% *}"
     exit 2
 }

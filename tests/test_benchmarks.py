@@ -294,7 +294,7 @@ def test_the_study_tables_differences_from_the_student(benchmarks):
 
     def task(name, mean, floor):
         arms = {
-            arm: {"test": {"f1": {"mean": score, "interval": (score - 0.02, score + 0.02)}}}
+            arm: {"test": {"f1": {"scores": [score - 0.01, score, score + 0.01]}}}
             for arm, score in (("model", mean), ("floor", floor))
         }
         return {"task": name, "metric": "f1", **arms}
@@ -312,6 +312,15 @@ def test_the_study_tables_differences_from_the_student(benchmarks):
     table = study.table(study.rows_of(heldout, tasks))
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()]
     assert cells[0][4:6] == ["a", "b"] and len({len(row) for row in cells}) == 1
-    assert cells[2] == ["teacher", "5.000", "", "", "66.0 ± 2.0", "46.0 ± 2.0", "56.00", "+2.00", ""]
-    assert cells[4] == ["without ce", "5.000", "0.700", "75.0%", "60.0 ± 2.0", "40.0 ± 2.0", "50.00", "-4.00", "-2.96"]
-    assert cells[5] == ["no pretraining", "", "", "", "30.0 ± 2.0", "10.0 ± 2.0", "20.00", "-34.00", ""]
+    around = 100 * 4.303 * 0.01 / 3**0.5  # of Student's t at two degrees of freedom
+    assert cells[2] == [
+        "teacher",
+        "5.000",
+        "",
+        "",
+        *(f"{mean} ± {around:.1f}" for mean in ("66.0", "46.0", "56.0")),
+        "+2.00",
+        "",
+    ]
+    assert cells[4][:4] == ["without ce", "5.000", "0.700", "75.0%"] and cells[4][-2:] == ["-4.00", "-2.96"]
+    assert cells[5][:4] == ["no pretraining", "", "", ""] and cells[5][6] == f"20.0 ± {around:.1f}"
