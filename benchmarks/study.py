@@ -5,9 +5,9 @@ python benchmarks/study.py --output DIR [--text CORPUS ...] [--vocab vocab.txt] 
 
 Every step is a command that users have: shards of BERT's Chinese vocabulary, without the tasks' test texts; a BERT of
 12 layers; its answers from a service that records them (codec hidden), to students on the same batches, two at a time,
-one of them narrow. Then each on held-out documents, and fine-tuned on tasks, with the floor: the student's shape from
-random weights; teacher, student, control and narrow for longer as well. What is done already stays, so it can be
-stopped, and started again with the same --output. The last line is one JSON object.
+one of them narrow and one an ALBERT. Then each on held-out documents, and fine-tuned on tasks, with the floor: the
+student's shape from random weights; those of LONGER for longer too. What is done already stays, so it can be stopped,
+and started again with the same --output. The last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -74,6 +74,7 @@ NARROW = {
     "model.intermediate_size": 512,
     "optimizer.lr": 1e-3,
 }
+ALBERT = {**RANDOM, "model.embedding_size": 32, "model.sharing": "all", "optimizer.lr": 1e-3}
 STUDENTS: Mapping[str, Mapping[str, object]] = {
     "student": {},
     "control": {**RANDOM, "distill.ce": 0, "distill.cos": 0},
@@ -82,12 +83,14 @@ STUDENTS: Mapping[str, Mapping[str, object]] = {
     "without mlm": {"objective.mlm": 0},
     "from random weights": RANDOM,
     "narrow": NARROW,
+    "albert": ALBERT,
 }
 PAPER = {"without ce": -2.96, "without cos": -1.46, "without mlm": -0.31, "from random weights": -3.69}  # of GLUE
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 SHORT = {"train.samples": 2000, "train.epochs": 3, "train.seeds": 3, "train.learning_rates": "[3e-4, 1e-3]"}
 LONG = {"train.samples": 4000, "train.epochs": 4, "train.seeds": 3, "train.learning_rates": "[1e-4, 3e-4]"}
-BUDGETS = {"tasks": (SHORT, ("teacher", *STUDENTS)), "longer": (LONG, ("teacher", "student", "control", "narrow"))}
+LONGER = ("student", "teacher", "control", "albert", "narrow")
+BUDGETS = {"tasks": (SHORT, ("teacher", *STUDENTS)), "longer": (LONG, LONGER)}
 
 
 def run(command: list[object], log: Path) -> None:
