@@ -270,7 +270,14 @@ def main() -> None:
     for rows in tables.values():
         print(table(rows), end="\n\n")
     commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
-    print(json.dumps({**tables, "torch": version("torch"), "processor": processor(), "commit": commit}))
+    asked = {
+        "steps": {"teacher": options.teacher_steps, "students": options.student_steps},
+        "teacher": TEACHER,
+        "students": {name: {**STUDENT, **changes} for name, changes in STUDENTS.items()},
+        **{budget: settings for budget, (settings, _) in BUDGETS.items()},
+    }
+    made = {"torch": version("torch"), "processor": processor(), "commit": commit}
+    print(json.dumps({**tables, "settings": asked, **made}))
 
 
 if __name__ == "__main__":
