@@ -1,4 +1,4 @@
-"""How often a training step makes the host wait for a value of the device: by ZeRO stage, in fp32, as JSON.
+"""How often a training step makes the host wait for a value of the device: by precision and ZeRO stage, as JSON.
 
 python host_reads.py ARGUMENTS OF PRETRAIN.PY
 """
@@ -34,13 +34,13 @@ class Reads(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def reads(arguments: list[str], stage: int, world: World) -> int:
+def reads(arguments: list[str], precision: str, stage: int, world: World) -> int:
     """Of the third step and the fourth; the ones before make what is made once."""
     command = parse_command(arguments, "")
     split = Split(command.data[0], "train")
     objective = PretrainingObjective(initial_model(command.recipe, split), command.recipe.objective)
     zero = {"stage": stage, "reduce_bucket_size": 1_000_000, "allgather_bucket_size": 1_000_000}
-    engine = Engine(objective, command.recipe.optimizer, "fp32", {"zero_optimization": zero}, world)
+    engine = Engine(objective, command.recipe.optimizer, precision, {"zero_optimization": zero}, world)
     counted = 0
     for step in Loader(split, command.recipe.data, 0, 1, 0, 4):
         with Reads() as mode:
@@ -53,6 +53,7 @@ def reads(arguments: list[str], stage: int, world: World) -> int:
 
 if __name__ == "__main__":
     world = join_world()
-    print(json.dumps({stage: reads(sys.argv[1:], stage, world) for stage in range(4)}))
+    stages = {"fp32": range(4), "bf16": range(1, 4)}  # stage 0 is for fp32 alone
+    print(json.dumps({p: {stage: reads(sys.argv[1:], p, stage, world) for stage in of} for p, of in stages.items()}))
     sys.stdout.flush()
     os._exit(0)

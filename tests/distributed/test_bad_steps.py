@@ -103,13 +103,13 @@ def test_weights_that_the_first_step_ruined_are_never_saved(bench: Bench, outcom
 
 
 def test_no_step_asks_the_device(tmp_path: Path, bench: Bench) -> None:
-    """Reads of a tensor's value by the host, counted where torch does them; DeepSpeed's own at stage 3 show the count
-    works."""
+    """Reads of a tensor's value by the host, counted where torch does them; DeepSpeed's own show that the count works."""
     script = Path(__file__).with_name("host_reads.py")
     command = [sys.executable, str(script), *bench.arguments("reads")]
     done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=True, timeout=120)
     reads = json.loads(done.stdout.splitlines()[-1])
-    assert reads["0"] == reads["1"] == reads["2"] == 0 < reads["3"]
+    assert reads["fp32"]["0"] == reads["fp32"]["1"] == reads["fp32"]["2"] == reads["bf16"]["2"] == 0
+    assert min(reads["fp32"]["3"], reads["bf16"]["1"], reads["bf16"]["3"]) > 0
 
 
 def info(run: Path, step: int = STEPS) -> dict[str, Any]:
