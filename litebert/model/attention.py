@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import pairwise
 
 import numpy as np
@@ -73,19 +74,27 @@ def attention(q_TND: Tensor, k_TND: Tensor, v_TND: Tensor, packing: Packing, dro
     """Softmax attention within each sample: [T, N, D], of the dtype of `q_TND`.
 
     CUDA in half precision uses torch's variable-length flash kernel. That kernel knows neither fp32 nor
-    dropout: these, and every other device, go run by run.
+    dropout nor GPUs before Ampere: these, and every other device, go run by run.
     """
-    if q_TND.is_cuda and q_TND.dtype in (torch.bfloat16, torch.float16) and dropout_p == 0.0:
+    half = q_TND.dtype in (torch.bfloat16, torch.float16)
+    if q_TND.is_cuda and half and dropout_p == 0.0 and has_flash(q_TND.device):
         return varlen_attention(q_TND, k_TND, v_TND, packing)
     return attention_by_runs(q_TND, k_TND, v_TND, packing, dropout_p)
+
+
+@cache
+def has_flash(device: torch.device) -> bool:
+    """Whether a CUDA device runs the flash kernel, which needs compute capability 8.0."""
+    return torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 def varlen_attention(q_TND: Tensor, k_TND: Tensor, v_TND: Tensor, packing: Packing) -> Tensor:
     """`attention` in one kernel launch; CUDA, bf16 or fp16."""
     head_dim = q_TND.shape[-1]
-    # The kernel takes multiples of 8. Zeros appended to q, k and v change no score; what they add is cut off
-    # again.
-    q_TND, k_TND, v_TND = (F.pad(x_TND, (0, -head_dim % 8)) for x_TND in (q_TND, k_TND, v_TND))
+    if head_dim % 8:
+        # The kernel takes multiples of 8. Zeros appended to q, k and v change no score; what they add is cut off
+        # again. Padding by nothing would still copy.
+        q_TND, k_TND, v_TND = (F.pad(x_TND, (0, -head_dim % 8)) for x_TND in (q_TND, k_TND, v_TND))
     cu_seqlens, max_length = packing.cu_seqlens, packing.max_length
     context_TND = varlen_attn(q_TND, k_TND, v_TND, cu_seqlens, cu_seqlens, max_length, max_length, scale=head_dim**-0.5)
     assert isinstance(context_TND, Tensor)

@@ -144,11 +144,7 @@ class _LinearCriterion(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, scale: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
-        of_rows_ME, of_weight_VE, of_bias_V = ctx.saved_tensors
-        dtype = of_rows_ME.dtype
-        return (
-            of_rows_ME * scale.to(dtype),
-            (of_weight_VE * scale).to(dtype),
-            (of_bias_V * scale).to(dtype),
-            *[None] * 4,
-        )
+        of_rows_ME, *others = ctx.saved_tensors
+        # The scale is not rounded to bf16 first: 1 / masked tokens would be off by up to 0.4 %, of all rows alike.
+        gradients = (of_rows_ME.to(scale.dtype), *others)
+        return (*((gradient * scale).to(of_rows_ME.dtype) for gradient in gradients), *[None] * 4)

@@ -107,8 +107,8 @@ def stage_of(ds_config: dict[str, Any]) -> int:
 def decides(ds_config: dict[str, Any], precision: str) -> bool:
     """Whether it is for the optimizer, on the device, to clip gradients and to refuse a step, not for DeepSpeed.
 
-    DeepSpeed reads the norm back to the host to do so, once or twice a step. At stages 0, 1 and 2 it can be told not to;
-    with bf16 at stage 1, where it takes its ``BF16_Optimizer``, and with offloading it cannot.
+    DeepSpeed reads the norm back to the host to do so, once or twice a step. At stages 0, 1 and 2 it can be told not
+    to; with bf16 at stage 1, where it takes its ``BF16_Optimizer``, and with offloading it cannot.
     """
     stage = stage_of(ds_config)
     offloads = "offload_optimizer" in ds_config.get("zero_optimization", {})

@@ -21,10 +21,11 @@ class ScheduleConfig:
         power: of polynomial; ALBERT's is 1.
         decay_share: share of the run, without its warm-up, in which wsd decays.
         hours: if not 0, the time that the run may take: the decay goes by the share of it that is over, not by steps,
-            and the run ends with it, or with train.steps if they end first. What counts is time in training, over all
-            sessions; a session that is resumed from a checkpoint counts up to that. How fast the machine was then
-            decides the rates, so that no second run repeats this one bit for bit; metrics.jsonl holds the rate and the
-            time of each line, with train.log_every 1 those of each step.
+            the warm-up climbs until it meets the decay, and the run ends with it, or with train.steps if they end
+            first. What counts is time in training, over all sessions; a session that is resumed from a checkpoint
+            counts up to that. How fast the machine was then decides the rates, so that no second run repeats this one
+            bit for bit; metrics.jsonl holds the rate and the time of each line, with train.log_every 1 those of each
+            step.
     """
 
     warmup_steps: int = 0
@@ -59,8 +60,8 @@ class ScheduleConfig:
 def lr_factor(config: ScheduleConfig, step: int, steps: int, seconds: float = 0.0) -> float:
     """The share of the peak rate at a step, in [0, 1].
 
-    The warm-up's last step and the step after it both run at the peak. The decay would reach ``final_ratio``
-    one step after the last, so that no step is spent at a rate of zero.
+    The warm-up's last step and the step after it both run at the peak, unless ``hours`` count. The decay would
+    reach ``final_ratio`` one step after the last, so that no step is spent at a rate of zero.
 
     Args:
         config: the shape.
@@ -68,18 +69,22 @@ def lr_factor(config: ScheduleConfig, step: int, steps: int, seconds: float = 0.
         steps: optimizer steps of the whole run.
         seconds: of training before the step, where ``hours`` count.
     """
-    if step < config.warmup_steps:
-        return (step + 1) / config.warmup_steps
+    climb = (step + 1) / config.warmup_steps if step < config.warmup_steps else 1.0
     if config.hours:
-        progress = min(seconds / (config.hours * 3600), 1.0)
-    else:
-        progress = (step - config.warmup_steps) / (steps - config.warmup_steps)
-    return config.final_ratio + (1 - config.final_ratio) * _left(config, progress)
+        return min(climb, _decayed(config, min(seconds / (config.hours * 3600), 1.0)))
+    if step < config.warmup_steps:
+        return climb
+    return _decayed(config, (step - config.warmup_steps) / (steps - config.warmup_steps))
 
 
 def is_over(config: ScheduleConfig, done: int, steps: int, seconds: float) -> bool:
     """Whether a run that has done so many of its steps, in so many seconds of training, is at its end."""
     return done >= steps or 0 < config.hours * 3600 <= seconds
+
+
+def _decayed(config: ScheduleConfig, progress: float) -> float:
+    """The share of the peak rate at a share of the run after its warm-up, or of its time."""
+    return config.final_ratio + (1 - config.final_ratio) * _left(config, progress)
 
 
 def _left(config: ScheduleConfig, progress: float) -> float:

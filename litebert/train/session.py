@@ -218,13 +218,13 @@ def _attempt(ready: _Ready, world: World, stop: StopRequest, traced: int) -> int
     engine = Engine(objective, recipe.optimizer, recipe.train.precision, ready.ds_config, world, checkpoint)
     shape = objective.model.config
     peak = peak_rate(shape, recipe.train.precision, recipe.data.micro_tokens, world.device)
-    rates = Rates(world, lambda step: task.operations(Work.of_step(step)), peak)
     evaluation = None
     if heldout := ready.heldout:
         with heldout.splits[0].tokenizer() as tokenizer:
             evaluation = Evaluation(
                 heldout, recipe.data, recipe.train.evaluate_samples, load_tokenizer(tokenizer), world, stop.starve
             )
+    rates = Rates(world, lambda step: task.operations(Work.of_step(step)), peak)
     return Training(engine, folder, stop, rates, _unigram_loss(corpus), checkpoint, evaluation, traced).run(loader)
 
 

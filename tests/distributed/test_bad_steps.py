@@ -103,7 +103,7 @@ def test_weights_that_the_first_step_ruined_are_never_saved(bench: Bench, outcom
 
 
 def test_no_step_asks_the_device(tmp_path: Path, bench: Bench) -> None:
-    """Reads of a tensor's value by the host, counted where torch does them; DeepSpeed's own show that the count works."""
+    """Reads of a tensor's value by the host, counted where torch does them; DeepSpeed's own show the count works."""
     script = Path(__file__).with_name("host_reads.py")
     command = [sys.executable, str(script), *bench.arguments("reads")]
     done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=True, timeout=120)

@@ -74,7 +74,12 @@ def test_by_the_clock_a_share_of_the_time_is_a_share_of_the_steps(kind: Any) -> 
         assert lr_factor(by_time, 5, 10**6, 60.0 * minute) == pytest.approx(lr_factor(by_steps, minute, 120))
     assert lr_factor(by_time, 5, 10**6, 9000.0) == FINAL  # late
     warming = ScheduleConfig(kind=kind, warmup_steps=4, hours=2)
-    assert [lr_factor(warming, step, 10**6, 6000.0) for step in range(4)] == [0.25, 0.5, 0.75, 1.0]
+    assert [lr_factor(warming, step, 10**6, 0.0) for step in range(6)] == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
+    slow = [lr_factor(warming, step, 10**6, 6900.0) for step in range(6)]
+    decayed = lr_factor(ScheduleConfig(kind=kind, hours=2), 0, 10**6, 6900.0)
+    assert (
+        slow == [min(0.25, decayed), *[min(climb, decayed) for climb in (0.5, 0.75, 1.0, 1.0, 1.0)]] and decayed < 0.5
+    )
 
 
 def test_a_run_ends_with_its_steps_or_its_hours() -> None:
