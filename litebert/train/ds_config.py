@@ -24,14 +24,13 @@ OWNED = {
     "amp": "train.precision",
     "torch_autocast": "train.precision",
     "data_types": "train.precision",
+    "activation_checkpointing": "train.recompute",
     "steps_per_print": "train.log_every",
 }
 ENGINE = {
-    "activation_checkpointing",
     "aio",
     "comms_logger",
     "communication_data_type",
-    "compile",
     "flops_profiler",
     "gradient_predivide_factor",
     "memory_breakdown",

@@ -40,7 +40,8 @@ class Lamb(torch.optim.Optimizer):
 
     r, the trust ratio, has no bounds: phi of the paper is the identity, as in the code of ALBERT (Lan et al. 2020).
     That code leaves the bias correction out, which makes a difference in the first steps only. A group with ``adapt``
-    False has r = 1: there, biases and norms.
+    False has r = 1: there, biases and norms. A stacked parameter, as an attention block's query, key and value are, has
+    one ratio of its own; that code, which keeps them apart, has three.
 
     The device decides everything: no step waits for it.
 

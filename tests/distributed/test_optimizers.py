@@ -55,7 +55,8 @@ def test_an_interrupted_run_of_lamb_is_the_whole_run_bit_for_bit(bench: Bench, o
 
 
 def test_stages_agree_in_bf16(bench: Bench, outcomes: Any) -> None:
-    """Stages 2 and 3 sum gradients over ranks in bf16, stage 1 in fp32; with AdamW they are as far apart."""
+    """Stages 2 and 3 reduce each micro-batch's gradients in bf16, stage 1 what it has summed in fp32; with AdamW they
+    are as far apart."""
     one, two, three = (bench.losses(f"lamb_whole_{stage}_bf16") for stage in (1, 2, 3))
     np.testing.assert_allclose(three, two, rtol=0, atol=1e-6)
     np.testing.assert_allclose(two, one, rtol=0, atol=1e-3)
