@@ -83,5 +83,5 @@ def test_stage_0_cannot_do_bf16(tmp_path: Path) -> None:
 def test_deepspeed_gets_the_recipes_numbers() -> None:
     whole = complete({"zero_optimization": {"stage": 1}}, OptimizerConfig(clip_norm=0.5), "bf16")
     assert whole["gradient_clipping"] == 0.5
-    assert whole["bf16"] == {"enabled": True}
+    assert whole["bf16"] == {"enabled": True, "check_grad_overflow": True}
     assert whole["data_types"] == {"grad_accum_dtype": "fp32"}
