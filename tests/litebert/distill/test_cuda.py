@@ -78,15 +78,13 @@ def test_a_codec_gives_back_the_same(config: CodecConfig) -> None:
 def test_losses_of_words_and_their_gradients_are_the_same(kind: str, temperature: float) -> None:
     """In float64, a few rows at a time."""
     case = Case(torch.float64)
+    given: tuple[Any, ...] = (case.student, case.labels_M, KINDS[kind][0](case, temperature))
     both = []
-    for student, labels_M, targets in (
-        given := (case.student, case.labels_M, KINDS[kind][0](case, temperature)),
-        moved(given),
-    ):
+    for (rows_ME, weight_VE, bias_V), labels_M, targets in (given, moved(given)):
         losses = soft_linear_cross_entropy(
-            *student, labels_M, targets, temperature, MLM_WEIGHT, CE_WEIGHT, chunk=7 * VOCAB + 1
+            rows_ME, weight_VE, bias_V, labels_M, targets, temperature, MLM_WEIGHT, CE_WEIGHT, chunk=7 * VOCAB + 1
         )
-        both.append([*losses, *torch.autograd.grad(losses.loss, student)])
+        both.append([*losses, *torch.autograd.grad(losses.loss, [rows_ME, weight_VE, bias_V])])
     here, there = both
     close(there, [each.detach() for each in here], 1e-11)
 

@@ -228,7 +228,7 @@ def test_words_without_a_weight_are_not_computed_in_training(mlm: float, monkeyp
     assert len(met) > 2 and {"mlm", "mlm_accuracy", "ce", "kl", "agreement"} <= values.keys()
     sums = {name: naive(objective, soft, [of])[name] for name in ("mlm", "hidden", "relation")}
     total = mlm * sums["mlm"] + sums["hidden"] + sums["relation"] + naive(objective, soft, [of])["cos"]
-    assert contribution.loss.item() == pytest.approx(float(total), rel=1e-10)
+    assert contribution.loss.item() == pytest.approx(total.item(), rel=1e-10)
 
 
 def test_in_evaluation_teachers_are_asked_at_temperature_1() -> None:
