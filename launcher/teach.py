@@ -31,7 +31,7 @@ from jsonargparse import ArgumentParser, Namespace
 from litebert.distill.codecs import CodecConfig
 from litebert.distill.lesson import Lesson, TeachConfig
 from litebert.distill.serving import ServeConfig, serve
-from litebert.distill.teacher import DTYPES
+from litebert.distill.teacher import DTYPES, usual_precision
 from litebert.distill.teaching import Teaching
 from litebert.train.place import Place
 
@@ -54,7 +54,11 @@ def parser() -> ArgumentParser:
     made.add_argument("--tls-key", type=Path, help="and of its key")
     made.add_class_arguments(CodecConfig, "codec")
     made.add_argument("--copies", type=int, nargs="+", default=[], help="masked copies to answer; all if not said")
-    made.add_argument("--precision", choices=sorted(DTYPES), default="fp32", help="that the teacher computes in")
+    made.add_argument(
+        "--precision",
+        choices=sorted(DTYPES),
+        help="that the teacher computes in: if not said, bf16 on a GPU that has it, as in the recipes, else fp32",
+    )
     made.add_argument("--seed", type=int, default=1, help="of draws, for codec sampled")
     made.add_argument("--task", type=str, default="0/1", help="I/N: the share of a task of a job array, from 0")
     made.add_argument("--check", action="store_true", help="only see whether teacher, data and codec fit together")
@@ -74,11 +78,13 @@ def main(argv: Sequence[str]) -> int:
             )
         (task, tasks), place = _task(options.task), Place.here()
         serving = _serving(options, place.rank) if options.serve else None
-        config = TeachConfig(tuple(options.copies), options.precision, options.seed)
+        device = _device(place)
+        config = TeachConfig(tuple(options.copies), options.precision or usual_precision(device), options.seed)
         codec = CodecConfig(**options.codec.as_dict())
-        lesson = Lesson(options.data, options.teacher, codec, config, _device(place))
+        lesson = Lesson(options.data, options.teacher, codec, config, device)
         if options.check:
-            print(f"{options.data}: {lesson.bytes_per_position} bytes for each masked token")
+            kept = lesson.bytes_per_position
+            print(f"{options.data}: {kept} bytes for each masked token, of a teacher in {config.precision}")
         elif serving:
             serve(lesson, serving, options.record, _told_to_stop())
         else:

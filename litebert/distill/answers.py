@@ -45,6 +45,8 @@ class Answering:
         Args:
             block: a whole block, with one masked copy.
             copy: which one; draws are another's for each.
+
+        Raises ValueError where they are not finite, for they would teach nothing else.
         """
         masked, answered = zip(
             *((masked, self._answered(block, rows, copy)) for rows, masked in _cut(block)), strict=True
@@ -64,7 +66,14 @@ class Answering:
             uniforms_M2 = keyed_uniforms(self.seed, np.repeat(block.keys[rows], masks), copy, places).to(device)
         hidden_MH = self.teacher.read(batch, Wanted()).words_RH
         columns = self.codec.encode(TeacherHead.of(model), hidden_MH, uniforms_M2)
-        return {name: column.cpu().numpy() for name, column in columns.items()}
+        answered = {name: column.cpu().numpy() for name, column in columns.items()}
+        # Of every codec a column is of floats, and shows what became of a row's other numbers.
+        if not all(np.isfinite(column).all() for column in answered.values() if column.dtype.kind == "f"):
+            raise ValueError(
+                f"{self.teacher.location}: what it answers is not finite in {model.mlm.bias.dtype}, or "
+                f"not in the 16 bits of codec {self.codec.config.kind}: give a sound teacher, or --precision fp32"
+            )
+        return answered
 
 
 def _cut(block: Columns) -> Iterator[tuple[I64, I64]]:

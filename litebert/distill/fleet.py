@@ -221,10 +221,7 @@ class Fleet:
             with contextlib.suppress(OSError):
                 other = teacher.meet(suits, lambda: None)
                 if suits(other) and other.answered != first.answered:
-                    own, its = (
-                        f"teacher {each.teacher[:12]}, {each.precision}, {each.codec}" for each in (first, other)
-                    )
-                    raise ValueError(f"{teacher.address.uri} answers as {its}, another as {own}: stop one of them")
+                    raise ValueError(f"{teacher.address.uri} answers as {other}, another as {first}: stop one of them")
         return first
 
     def head(self, taught: Taught) -> bytes:

@@ -51,7 +51,7 @@ class SoftData:
     def __post_init__(self) -> None:
         first, *others = self.folders
         for other in others:
-            for name in ("teacher", "codec", "precision"):
+            for name in ("teacher", "codec", "precision", *["seed"] * (first.codec.config.kind == "sampled")):
                 if (own := getattr(first.taught, name)) != (its := getattr(other.taught, name)):
                     raise ValueError(
                         f"{other.location} is of {name} {its}, {first.location} of {own}: teach both alike"

@@ -66,17 +66,32 @@ class DistillationObjective(Objective):
 
         Its values: ``mlm`` and ``sop`` or ``nsp`` (``pairs``, where neither has a weight) against labels; ``ce``, the
         divergence from the teacher's words times the squared temperature, ``cos``, ``hidden``, ``relation`` and
-        ``soft_sop``; ``agreement``, the share of places where student and teacher think the same word likeliest; and in
-        evaluation mode ``kl``, the divergence at temperature 1, at which agreement is then too: the mean of several
-        teachers may have another likeliest word at each. Where soft targets hold at another temperature alone, there
-        is no ``kl``.
+        ``soft_sop``; ``agreement``, the share of places where student and teacher think the same word likeliest.
+
+        In training, words cost the most, and nothing of them is computed that has no weight: without ``ce`` there is no
+        ``agreement`` either, and without both of ``ce`` and ``mlm`` nothing is said of words.
+
+        In evaluation mode there is all of it, and ``kl``, the divergence at temperature 1, at which agreement is then
+        too: the mean of several teachers may have another likeliest word at each. Soft targets that hold at another
+        temperature alone give none; those that are a part of a distribution give what ``Targets.divergence`` calls it.
         """
         told = self._source(batch)
         seen = states(self.model, batch, self._wanted)
+        heard = self._soft.ce or not self.training
+        worded, values = self._words(seen, told, batch) if heard else self._labelled(seen, batch)
+        weighted = [worded]
+        for name, weight, value in [*self._inside(seen, told, batch), *self._pairs(seen, told, batch)]:
+            weighted.append(weight * value)
+            values[name] = value
+        loss = torch.stack(weighted).sum()
+        return Contribution(loss, {name: value.detach().float() for name, value in {"loss": loss, **values}.items()})
+
+    def _words(self, seen: States, told: SoftTargets, batch: MicroBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Losses of words, against teacher and labels: weighted, and what is to be seen of them."""
         soft, counts = self._soft, batch.counts
         masked = max(1, counts.masked)
         places = max(1, counts.tokens) if soft.ce_at == "all" else masked
-        words = self._words(seen, told, batch, soft.temperature, self._hard.mlm / masked, soft.ce / places)
+        words = self._scored(seen, told, batch, soft.temperature, self._hard.mlm / masked, soft.ce / places)
         values = {
             "mlm": words.mlm / masked,
             "mlm_accuracy": words.right / masked,
@@ -84,16 +99,11 @@ class DistillationObjective(Objective):
             "agreement": words.agreed / places,
         }
         if not self.training and told.words.temperature in (None, 1):
-            plain = self._words(seen, told, batch, 1.0, 0.0, 1.0)
-            values |= {"kl": plain.kl / places, "agreement": plain.agreed / places}
-        weighted = [words.loss]
-        for name, weight, value in [*self._inside(seen, told, batch), *self._pairs(seen, told, batch)]:
-            weighted.append(weight * value)
-            values[name] = value
-        loss = torch.stack(weighted).sum()
-        return Contribution(loss, {name: value.detach().float() for name, value in {"loss": loss, **values}.items()})
+            plain = self._scored(seen, told, batch, 1.0, 0.0, 1.0)
+            values |= {told.words.divergence: plain.kl / places, "agreement": plain.agreed / places}
+        return words.loss, values
 
-    def _words(
+    def _scored(
         self, seen: States, told: SoftTargets, batch: MicroBatch, temperature: float, mlm: float, ce: float
     ) -> SoftLosses:
         """Losses of words, summed, with these weights."""
@@ -105,6 +115,17 @@ class DistillationObjective(Objective):
         return soft_linear_cross_entropy(
             rows_RE, words.weight, head.bias, labels_R, told.words, temperature, mlm_weight=mlm, ce_weight=ce
         )
+
+    def _labelled(self, seen: States, batch: MicroBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        """As ``_words``, against labels alone."""
+        head, words = self.model.mlm, self.model.encoder.embeddings.word
+        if not self._hard.mlm:  # the engine wants a gradient of every parameter
+            nothing = head.transform(seen.words_RH[:0]).sum() + 0 * head.bias.sum()
+            return nothing.to(torch.promote_types(nothing.dtype, torch.float32)), {}
+        rows_MH = seen.words_RH.index_select(0, batch.masked) if self._soft.ce_at == "all" else seen.words_RH
+        loss, right = head(rows_MH, words.weight, batch.labels)
+        masked = max(1, batch.counts.masked)
+        return self._hard.mlm / masked * loss, {"mlm": loss / masked, "mlm_accuracy": right / masked}
 
     def _inside(self, seen: States, told: SoftTargets, batch: MicroBatch) -> Iterator[tuple[str, float, Tensor]]:
         """Losses of hidden states, means over layers: their names, weights, and themselves."""

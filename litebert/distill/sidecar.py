@@ -11,7 +11,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 from typing import Any
 
 import numpy.typing as npt
@@ -22,6 +23,8 @@ from litebert.model.encoder import ModelConfig
 
 FORMAT = 1
 FILE = "manifest.json"
+REMEDY = "run launcher/teach.py again for another --output"
+_SUFFIX = ".soft.tar"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +42,12 @@ class Copy:
     positions: list[int]
     offsets: list[int]
     checksums: list[int]
+
+    def is_sound(self, size: int) -> bool:
+        """Whether its lists are of as many blocks, one behind the other in a file of that size."""
+        count, ends = len(self.positions), [0, *self.offsets, size]
+        numbers = all(isinstance(number, int) for number in (*self.positions, *ends, *self.checksums))
+        return count == len(self.checksums) == len(self.offsets) - 1 and numbers and ends == sorted(ends)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +70,17 @@ class Sidecar:
     def parse(cls, fields: Mapping[str, Any]) -> Sidecar:
         """From JSON. Raises KeyError or TypeError where it is another thing."""
         return cls(**{**fields, "copies": [Copy(**copy) for copy in fields["copies"]]})
+
+    def is_sound(self, copies: Sequence[int]) -> bool:
+        """Whether it is a file beside the manifest, and says of each copy where the same blocks lie in it."""
+        blocks = {len(copy.positions) for copy in self.copies}
+        return (
+            self.name == PurePath(self.name).name
+            and self.name.endswith(_SUFFIX)
+            and len(self.copies) == len(copies)
+            and len(blocks) == 1
+            and all(copy.name == self.name and copy.is_sound(self.bytes) for copy in self.copies)
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,6 +116,10 @@ class Taught:
     columns: dict[str, tuple[str, list[int]]]
     head: str | None
     format: int = FORMAT
+
+    def __str__(self) -> str:
+        """Who answers, and how, in words that differ where answers to the same data do."""
+        return f"teacher {self.teacher[:12]}, {self.precision}, {self.codec}, seed {self.seed}"
 
     @property
     def answered(self) -> str:
@@ -141,14 +165,26 @@ class SoftManifest:
         try:
             fields = json.loads(content)
             splits = {name: [Sidecar.parse(each) for each in split] for name, split in fields.pop("splits").items()}
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            taught = Taught.parse(fields, where)
+            problem = _problem(taught, splits)
+        except (KeyError, TypeError, AttributeError, json.JSONDecodeError, UnicodeDecodeError) as error:
             raise ValueError(f"{where} is not a manifest of soft targets ({error!r}): give another folder") from error
-        return cls(Taught.parse(fields, where), splits)
+        if problem:
+            raise ValueError(f"{where} is damaged ({problem}): put it back, or {REMEDY}")
+        return cls(taught, splits)
+
+
+def _problem(taught: Taught, splits: Mapping[str, list[Sidecar]]) -> str:
+    """What in a manifest cannot be, or nothing."""
+    if not splits.keys() == taught.content.keys() == taught.copies.keys():
+        return f"its sidecars are of {', '.join(splits)}, its copies of {', '.join(taught.copies)}"
+    unsound = [each.name for name, split in splits.items() for each in split if not each.is_sound(taught.copies[name])]
+    return f"what it says of {unsound[0]!r} does not fit together" if unsound else ""
 
 
 def name_of(shard: str) -> str:
     """The sidecar of a shard: both file names."""
-    return f"{shard.removesuffix('.tar')}.soft.tar"
+    return shard.removesuffix(".tar") + _SUFFIX
 
 
 def columns_of(codec: Codec) -> dict[str, tuple[str, list[int]]]:

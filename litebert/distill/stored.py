@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy.typing as npt
@@ -14,9 +15,7 @@ from data_tools.shards.reader import ShardReader
 from litebert.data.split import Split, opened
 from litebert.distill import head, sidecar
 from litebert.distill.codecs import Codec, TeacherHead, codec_of
-from litebert.distill.sidecar import SoftManifest, Taught
-
-REMEDY = "run launcher/teach.py again for another --output"
+from litebert.distill.sidecar import REMEDY, SoftManifest, Taught
 
 
 class SoftFolder:
@@ -60,7 +59,7 @@ class SoftFolder:
     def beside(self, split: Split) -> Split:
         """The split, read with the soft targets of its masked tokens.
 
-        Raises ValueError where they are of other data or other masks.
+        Raises ValueError where they are of other data or other masks, or not of all shards.
         """
         found = self.taught.content.get(split.name), self.taught.tokenizer
         if found != (split.content, split.tokenizer_fingerprint):
@@ -68,6 +67,14 @@ class SoftFolder:
                 f"{self.location} answers other {split.name} samples or masks than those of {split.location}: give the "
                 f"shards it was made with, or teach these: launcher/teach.py --data {split.location}"
             )
+        wanted = [(sidecar.name_of(shard), len(own)) for shard, own in split.shards.items()]
+        listed = [(each.name, len(each.copies[0].positions)) for each in self._manifest.splits[split.name]]
+        for own, its in itertools.zip_longest(listed, wanted, fillvalue=("nothing", 0)):
+            if own != its:
+                raise ValueError(
+                    f"{self.location}/{sidecar.FILE} is damaged: it lists {own[0]} of {own[1]} blocks where the shards "
+                    f"of {split.name} want {its[0]} of {its[1]}: put it back, or {REMEDY}"
+                )
         return split.reading(_Rows(self, split))
 
     def check_copies(self, split: Split, epochs: int) -> None:

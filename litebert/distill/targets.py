@@ -75,6 +75,11 @@ class Targets(Protocol):
         """The only one at which they hold; None where they do at any."""
         ...
 
+    @property
+    def divergence(self) -> str:
+        """What the divergence is to be called: kl is the whole one, and nothing else."""
+        ...
+
     def score(self, rows: slice, student: Distribution, temperature: float) -> Score:
         """The student, at the temperature, beside these rows of the teacher.
 
@@ -100,6 +105,10 @@ class Dense:
     def temperature(self) -> None:
         return None
 
+    @property
+    def divergence(self) -> str:
+        return "kl"
+
     def distribution(self, rows: slice, temperature: float, dtype: torch.dtype) -> Distribution:
         """Of some rows, at a temperature."""
         logits_CV = F.linear(self.rows_MD[rows], self.weight_VD, self.bias_V).to(dtype)
@@ -118,6 +127,10 @@ class Mean:
     @property
     def temperature(self) -> None:
         return None
+
+    @property
+    def divergence(self) -> str:
+        return "kl"
 
     def score(self, rows: slice, student: Distribution, temperature: float) -> Score:
         each = [teacher.distribution(rows, temperature, student.logits_CV.dtype) for teacher in self.teachers]
@@ -141,6 +154,10 @@ class TopK:
     ids_MK: Tensor
     logs_MK1: Tensor
     temperature: float
+
+    @property
+    def divergence(self) -> str:
+        return "topk_kl"
 
     def score(self, rows: slice, student: Distribution, temperature: float) -> Score:
         _same(self.temperature, temperature)
@@ -175,6 +192,10 @@ class Sampled:
     entropy_M: Tensor
     best_M: Tensor
     temperature: float
+
+    @property
+    def divergence(self) -> str:
+        return "sampled_kl"
 
     def score(self, rows: slice, student: Distribution, temperature: float) -> Score:
         _same(self.temperature, temperature)

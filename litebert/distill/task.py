@@ -20,6 +20,7 @@ from litebert.distill.sources import Live, Source, Stored, check_supply
 from litebert.distill.states import Wanted
 from litebert.distill.students import begin_as, layers_of
 from litebert.distill.teacher import DTYPES, Teacher
+from litebert.model.encoder import ModelConfig
 from litebert.model.heads import PretrainingModel
 from litebert.plan.work import Work, operations
 from litebert.recipe import Command
@@ -69,15 +70,23 @@ def distillation(command: Command, corpus: Corpus, world: World) -> Task:
         if soft.ce_at == "all":
             work = dataclasses.replace(work, masked=work.tokens)
         asked = () if stored else teachers
-        forward = sum(sum(operations(each.model.config, work).values()) / 3 for each in asked)
-        return forward + sum(operations(shape, work).values())
+        forward = sum(_operations(each.model.config, work, soft.ce > 0) / 3 for each in asked)
+        return forward + _operations(shape, work, soft.ce > 0 or recipe.objective.mlm > 0)
 
     if not stored:
-        return Task(objective, computed, {"teacher": _together(teachers), "answers": EXACT})
+        held = _held_to(soft.precision, CodecConfig("hidden"))
+        return Task(objective, computed, {"teacher": _together(teachers), **held})
     if world.leads:
         print(f"soft targets are read: {stored}", flush=True)
-    fingerprints = {"teacher": stored.first.taught.teacher, "answers": _exactness(stored.first.taught.codec)}
+    taught = stored.first.taught
+    fingerprints = {"teacher": taught.teacher, **_held_to(taught.precision, taught.codec, taught.seed)}
     return Task(objective, computed, fingerprints, stored.beside)
+
+
+def _operations(config: ModelConfig, work: Work, words: bool) -> float:
+    """Of a step, with or without the masked-word head."""
+    parts = operations(config, work)
+    return sum(parts.values()) - (0.0 if words else parts["masked-word head"])
 
 
 def _kept(command: Command, corpus: Corpus, world: World) -> SoftData | None:
@@ -93,16 +102,24 @@ def _kept(command: Command, corpus: Corpus, world: World) -> SoftData | None:
     says = f"rank {world.rank}: " if world.size > 1 else ""
     fleet = Fleet(command.fleet, token, roots, soft.patience, lambda line: print(f"{says}{line}", flush=True))
     kept = SoftData.sent(fleet, corpus)
-    if len(set(world.control.gather(kept.first.taught.answered))) > 1:
-        raise ValueError(f"{fleet}: ranks found teachers that answer differently: let one kind of them serve")
+    taught = kept.first.taught
+    if len(found := set(world.control.gather(f"{taught} ({taught.answered[:12]})"))) > 1:
+        raise ValueError(
+            f"{fleet}: ranks found teachers that answer differently, {' and '.join(sorted(found))}: "
+            "let one kind of them serve"
+        )
     return kept
 
 
-def _exactness(codec: CodecConfig) -> str:
-    """What a run is held to of a codec: one that keeps all may be changed for another such, or for the teacher."""
-    if codec.kind in ("hidden", "head") and codec.bits == 16:
-        return EXACT
-    return ", ".join(f"{name} {value}" for name, value in dataclasses.asdict(codec).items())
+def _held_to(precision: str, codec: CodecConfig, seed: int = 0) -> dict[str, str]:
+    """What a run is held to of its answers: a codec that keeps all may be changed for another such, or for the teacher
+    itself, but not the precision that a teacher computes in, nor the seed where words are drawn."""
+    held = {"answers": EXACT, "answers.precision": precision}
+    if codec.kind not in ("hidden", "head") or codec.bits != 16:
+        held["answers"] = ", ".join(f"{name} {value}" for name, value in dataclasses.asdict(codec).items())
+    if codec.kind == "sampled":
+        held["answers.seed"] = str(seed)
+    return held
 
 
 def _check_stored(stored: SoftData, command: Command, teachers: Sequence[Teacher], corpus: Corpus) -> None:

@@ -27,6 +27,11 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}  # that it can compute 
 NAMED = 3  # differing entries of two vocabularies
 
 
+def usual_precision(device: torch.device) -> str:
+    """What a teacher computes in where nobody says: bf16 on a GPU that has it, as the recipes have it, else fp32."""
+    return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+
+
 @dataclasses.dataclass(frozen=True)
 class Teacher:
     """A model that answers and does not learn.
@@ -51,10 +56,16 @@ class Teacher:
             pieces: of the vocabulary that it must have, by id.
 
         Raises:
-            ValueError: it is none of these, or has another vocabulary, whose first differing entries are named.
+            ValueError: it is none of these, or has weights that are no numbers, or another vocabulary, whose first
+                differing entries are named.
         """
         model, own = _read(location)
         _check_vocabulary(location, model.config.vocab_size, own, pieces)
+        if broken := [name for name, weight in model.named_parameters() if not weight.isfinite().all()]:
+            raise ValueError(
+                f"{location}: not all of its weights are finite ({len(broken)}, {broken[0]} the first): its training "
+                "went bad, or the file is damaged: give a sound teacher"
+            )
         return cls(location, model.eval().requires_grad_(False), fingerprint(model))
 
     def check_length(self, seq_length: int) -> None:

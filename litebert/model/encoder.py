@@ -42,7 +42,7 @@ class ModelConfig:
         num_heads: attention heads of a layer.
         intermediate_size: width inside a feed-forward block.
         max_positions: tokens of the longest sample.
-        token_types: segments that are told apart; 0 leaves token types out, as DistilBERT does.
+        token_types: segments that are told apart; 0 leaves token types out, as DistilBERT does, and 1 is everybody's.
         sharing: what the layers have in common: "all", "attention", "ffn" or "none".
         num_groups: with sharing "all", groups of consecutive layers that share.
         activation: of feed-forward blocks and the masked-word head: "gelu", "gelu_tanh" or "relu".
@@ -137,7 +137,8 @@ class Embeddings(nn.Module):
     def forward(self, ids_T: Tensor, token_types_T: Tensor | None, position_ids_T: Tensor) -> Tensor:
         embedded_TE = self.word(ids_T)
         if self.token_type is not None:
-            token_types_T = torch.zeros_like(ids_T) if token_types_T is None else token_types_T
+            if token_types_T is None or self.token_type.num_embeddings == 1:
+                token_types_T = torch.zeros_like(ids_T)
             embedded_TE = embedded_TE + self.token_type(token_types_T)
         embedded_TE = embedded_TE + self.position(position_ids_T)
         embedded_TE = self.dropout(self.norm(embedded_TE))

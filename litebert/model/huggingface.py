@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -203,24 +205,43 @@ def from_huggingface(folder: Path | str) -> PretrainingModel:
     """The model in a Hugging Face folder, in fp32, with the pair head if the folder holds one.
 
     Reads config.json and model.safetensors, nothing that could run code. ValueError, naming the folder, if
-    one is missing, or if they do not make an ALBERT, BERT or DistilBERT with a masked-word head that
+    one is missing or damaged, or if they do not make an ALBERT, BERT or DistilBERT with a masked-word head that
     `ModelConfig` can say.
     """
     folder = Path(folder)
     for name in ("config.json", "model.safetensors"):
         if not (folder / name).is_file():
             raise ValueError(f"{folder}: no {name}: save the model there with transformers' save_pretrained")
-    described = json.loads((folder / "config.json").read_text())
-    state = {_modern(key): tensor.float() for key, tensor in load_file(folder / "model.safetensors").items()}
-    family = FAMILIES.get(described.get("model_type"))
-    if family is None:
-        raise ValueError(f"{folder}: model_type {described.get('model_type')!r} is none of {', '.join(FAMILIES)}")
     try:
+        described = _described(folder / "config.json")
+        family = FAMILIES.get(str(described.get("model_type")))
+        if family is None:
+            raise ValueError(f"model_type {described.get('model_type')!r} is none of {', '.join(FAMILIES)}")
+        state = {_modern(key): tensor.float() for key, tensor in _stored(folder / "model.safetensors").items()}
         classifier = family.modules.get("pair.classifier")
         config = _config_of(described, family, pooler=f"{classifier}.weight" in state)
         return _model_of(state, config, family)
     except ValueError as error:
         raise ValueError(f"{folder}: {error}") from error
+
+
+def _described(path: Path) -> dict[str, Any]:
+    """The content of config.json."""
+    try:
+        described = json.loads(path.read_bytes())
+    except ValueError as error:  # not JSON, or not UTF-8
+        raise ValueError(f"{path.name} is damaged ({error}): copy the model again") from error
+    if not isinstance(described, dict):
+        raise ValueError(f"{path.name} holds no keys and values: copy the model again")
+    return described
+
+
+def _stored(path: Path) -> dict[str, Tensor]:
+    """The weights of model.safetensors, by Hugging Face's names."""
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path.name} is damaged or cut off ({error}): copy the model again") from error
 
 
 def _family_of(config: ModelConfig) -> Family:
@@ -260,13 +281,14 @@ def _identity_projection(size: int) -> dict[str, Tensor]:
 
 def _config_of(described: dict[str, Any], family: Family, pooler: bool) -> ModelConfig:
     problems = [f"config.json lacks {key}" for key in family.keys.values() if key not in described]
+    problems += _mistyped(described, family)
     problems += [
         f"{key} {described[key]!r} is not supported, only {value!r}"
         for key, value in REQUIRED.items()
         if described.get(key, value) != value
     ]
     activation = described.get(family.keys["activation"], "gelu")
-    if activation not in ACTIVATIONS:
+    if not isinstance(activation, str) or activation not in ACTIVATIONS:
         problems.append(f"activation {activation!r} is none of {', '.join(ACTIVATIONS)}")
     if problems:
         raise ValueError("; ".join(problems))
@@ -278,6 +300,23 @@ def _config_of(described: dict[str, Any], family: Family, pooler: bool) -> Model
     if family is ALBERT and described.get("num_hidden_groups", 1) != fields["num_layers"]:
         fields |= {"sharing": "all", "num_groups": described.get("num_hidden_groups", 1)}
     return ModelConfig(pooler=pooler, **fields)
+
+
+def _mistyped(described: Mapping[str, Any], family: Family) -> list[str]:
+    """What is said of numbers in config.json that are none."""
+    kinds: dict[str, tuple[str, tuple[type, ...]]] = {
+        "int": ("whole number", (int,)),
+        "float": ("number", (int, float)),
+    }
+    wanted = {field.name: kinds.get(str(field.type)) for field in fields(ModelConfig)}
+    numbers = {theirs: kind for ours, theirs in family.keys.items() if theirs in described and (kind := wanted[ours])}
+    if "num_hidden_groups" in described:
+        numbers["num_hidden_groups"] = kinds["int"]
+    return [
+        f"{key} {described[key]!r} is no {name}"
+        for key, (name, types) in numbers.items()
+        if isinstance(described[key], bool) or not isinstance(described[key], types)
+    ]
 
 
 def _model_of(state: dict[str, Tensor], config: ModelConfig, family: Family) -> PretrainingModel:

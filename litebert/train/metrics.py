@@ -40,6 +40,8 @@ SHOWN = {
     "heldout_sop_accuracy": ".3f",
     "heldout_nsp_accuracy": ".3f",
     "heldout_kl": ".4f",
+    "heldout_topk_kl": ".4f",
+    "heldout_sampled_kl": ".4f",
     "heldout_agreement": ".3f",
     BAD: "d",
 }
@@ -86,8 +88,9 @@ class Metrics:
         """
         vector = torch.stack([share.double() for share in shares.values()])
         vector = torch.cat([vector.where(taken, 0.0), (~taken).double()[None] / self._world.size])
-        if not self._names:
-            self._names, self._sums = [*shares, BAD], torch.zeros_like(vector)
+        if (names := [*shares, BAD]) != self._names:  # nothing yet, or a version that showed others began the line
+            begun = dict(zip(self._names, self._sums, strict=True))
+            self._names, self._sums = names, torch.stack([begun.get(name, vector.new_zeros(())) for name in names])
         self._sums += vector
         self._counted += 1
 

@@ -30,6 +30,7 @@ from litebert.train.world import World
 RECORD, LOCK, STARTS = "run.json", ".lock", ".starts"
 ROLLBACKS = "rollbacks.json"
 PATIENCE = 5.0  # seconds in which whoever looks whether a run trains has let go of its lock
+UNRECORDED = ("answers.precision", "answers.seed")  # fingerprints that no record of an earlier version has
 MOST_ROLLBACKS, RECENT = 3, 100  # so many within so many steps; after that it is not the batches' fault
 PACKAGES = ("torch", "deepspeed", "numpy", "safetensors")
 
@@ -102,7 +103,7 @@ class RunFolder:
         differing = [
             f"{key} was {was.get(key)}, now {now.get(key)}"
             for key in sorted(was.keys() | now.keys())
-            if was.get(key) != now.get(key)
+            if was.get(key) != now.get(key) and (key in was or key not in UNRECORDED)
         ]
         if differing:
             raise ValueError(
@@ -113,6 +114,14 @@ class RunFolder:
     def skipped(self) -> frozenset[int]:
         """The batches that roll-backs ruled out, numbered as the steps that would have been made of them."""
         return ruled_out(self.path)
+
+    def unrecorded(self) -> str:
+        """What the run takes for its own because its record lacks it, in a line; empty where that is nothing."""
+        if not (self.path / RECORD).exists():
+            return ""
+        lacking = self.fingerprints.keys() - recorded(self.path)["fingerprints"].keys()
+        taken = ", ".join(f"{key} {self.fingerprints[key]}" for key in UNRECORDED if key in lacking)
+        return f"{self.path} was begun by a version that did not record {taken}: taken for it" if taken else ""
 
     def changed_versions(self) -> str:
         """Which libraries are other ones than when the run began, in a line; empty where none is."""

@@ -193,8 +193,9 @@ def _ready(command: Command, task_of: TaskOf, world: World) -> _Ready:
     devices = f"{world.size} x {name_of(world.device)}"
     folder = RunFolder(command.run, fingerprints, recipe, corpus.locations, devices)
     folder.check()
-    if world.leads and (changed := folder.changed_versions()):
-        print(changed, flush=True)
+    if world.leads:
+        for line in filter(None, (folder.unrecorded(), folder.changed_versions())):
+            print(line, flush=True)
     return _Ready(task, ds_config, folder, corpus, heldout)
 
 

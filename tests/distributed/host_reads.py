@@ -1,6 +1,6 @@
 """How often a training step makes the host wait for a value of the device: by precision and ZeRO stage, as JSON.
 
-python host_reads.py ARGUMENTS OF PRETRAIN.PY
+python host_reads.py ARGUMENTS OF PRETRAIN.PY, OR OF DISTILL.PY WITH --teacher
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from litebert.data.corpus import Corpus
 from litebert.data.loader import Loader
-from litebert.data.split import Split
-from litebert.objectives import PretrainingObjective
+from litebert.distill.task import distillation
+from litebert.objectives import Objective, PretrainingObjective
 from litebert.recipe import parse_command
 from litebert.train.engine import Engine
 from litebert.train.initial import initial_model
@@ -36,13 +37,18 @@ class Reads(TorchDispatchMode):
 
 def reads(arguments: list[str], precision: str, stage: int, world: World) -> int:
     """Of the third step and the fourth; the ones before make what is made once."""
-    command = parse_command(arguments, "")
-    split = Split(command.data[0], "train")
-    objective = PretrainingObjective(initial_model(command.recipe, split), command.recipe.objective)
+    distils = "--teacher" in arguments
+    command = parse_command(arguments, "", distils=distils)
+    corpus = Corpus.opened(command.data, "train")
+    objective: Objective
+    if distils:
+        objective = distillation(command, corpus, world).objective()
+    else:
+        objective = PretrainingObjective(initial_model(command.recipe, corpus), command.recipe.objective)
     zero = {"stage": stage, "reduce_bucket_size": 1_000_000, "allgather_bucket_size": 1_000_000}
     engine = Engine(objective, command.recipe.optimizer, precision, {"zero_optimization": zero}, world)
     counted = 0
-    for step in Loader(split, command.recipe.data, 0, 1, 0, 4):
+    for step in Loader(corpus, command.recipe.data, 0, 1, 0, 4):
         with Reads() as mode:
             for number, batch in enumerate(step.micro_batches, start=1):
                 engine.backward(batch, number == len(step.micro_batches))

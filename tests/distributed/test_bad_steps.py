@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
+from data_tools.text.huggingface import load_tokenizer, save_tokenizer
 from launcher.verify import verify
+from litebert.model import ModelConfig, PretrainingModel, save_huggingface
 from litebert.train.checkpoint import published
 from litebert.train.journal import errors
 from litebert.train.ledger import FILE, Kind, read
@@ -102,14 +104,28 @@ def test_weights_that_the_first_step_ruined_are_never_saved(bench: Bench, outcom
     assert published(bench.run("ruined")) == []
 
 
-def test_no_step_asks_the_device(tmp_path: Path, bench: Bench) -> None:
-    """Reads of a tensor's value by the host, counted where torch does them; DeepSpeed's own show the count works."""
+@pytest.mark.parametrize("distils", [False, True], ids=["pretraining", "distillation"])
+def test_no_step_asks_the_device(tmp_path: Path, bench: Bench, distils: bool) -> None:
+    """Reads of a tensor's value by the host, counted where torch does them, with a teacher in the process and every
+    loss against it as without; DeepSpeed's own show the count works."""
+    arguments = bench.arguments("reads")
+    if distils:
+        weights = [f"--distill.{name}=1" for name in ("ce", "cos", "sop", "hidden", "relation")]
+        arguments += ["--teacher", str(_teacher(bench, tmp_path)), "--distill.map", "all", *weights]
     script = Path(__file__).with_name("host_reads.py")
-    command = [sys.executable, str(script), *bench.arguments("reads")]
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=True, timeout=120)
+    command = [sys.executable, str(script), *arguments]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=True, timeout=400)
     reads = json.loads(done.stdout.splitlines()[-1])
     assert reads["fp32"]["0"] == reads["fp32"]["1"] == reads["fp32"]["2"] == reads["bf16"]["2"] == 0
     assert min(reads["fp32"]["3"], reads["bf16"]["1"], reads["bf16"]["3"]) > 0
+
+
+def _teacher(bench: Bench, folder: Path) -> Path:
+    """Of the bench's vocabulary, that has learnt nothing."""
+    shape = ModelConfig(121, 63, 33, num_layers=4, num_heads=3, intermediate_size=99)
+    save_huggingface(PretrainingModel(shape), folder, pad_id=0, cls_id=2, sep_id=3)
+    save_tokenizer(load_tokenizer(bench.shards / "tokenizer"), folder)
+    return folder
 
 
 def info(run: Path, step: int = STEPS) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import random
@@ -11,10 +12,19 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 import launcher.teach
+from data_tools.text.huggingface import save_tokenizer
+from data_tools.text.tokenizer import Tokenizer
+from litebert.data.split import Split
+from litebert.distill.answers import Answering
+from litebert.distill.codecs import CodecConfig, codec_of
 from litebert.distill.stored import SoftFolder
+from litebert.distill.teacher import Teacher
+from litebert.model import ModelConfig, PretrainingModel, save_huggingface
 from tests.distributed.forked import SERVER
 from tests.litebert.distill.conftest import opinionated, teacher_folder, two_copies
 
@@ -118,6 +128,22 @@ def test_tasks_and_ranks_share_the_work(
     assert all(made) and sum(map(len, made)) == len(written(output))
     assert "shards are others' to finish" in capsys.readouterr().out
     assert content(output) == content(undisturbed)
+
+
+def test_a_teacher_without_token_types_answers_pairs(two_copies: Path, tokenizer: Tokenizer, tmp_path: Path) -> None:
+    """An ALBERT that Hugging Face's folder says one type of: as it answers itself, and with the same for segment B."""
+    torch.manual_seed(1)
+    shape = ModelConfig(300, 24, 16, 2, 2, 40, max_positions=64, token_types=0, sharing="all")
+    model = PretrainingModel(shape).eval()
+    save_huggingface(model, tmp_path / "teacher", pad_id=0, cls_id=2, sep_id=3)
+    save_tokenizer(tokenizer, tmp_path / "teacher")
+    of = ["--teacher", str(tmp_path / "teacher"), "--data", str(two_copies), "--copies", "0", "--codec.kind=hidden"]
+    assert launcher.teach.main([*of, "--output", str(tmp_path / "soft")]) == 0
+    split = SoftFolder(tmp_path / "soft").beside(Split(two_copies, "train"))
+    block = split.columns(0, 0)
+    itself = Answering(Teacher(tmp_path, model, ""), codec_of(CodecConfig("hidden"), shape))
+    expected = itself.answers(dataclasses.replace(block, soft={}), 0)
+    assert split.paired[: len(block)].any() and np.array_equal(block.soft["rows"], expected["rows"])
 
 
 def test_what_is_finished_is_left_alone(arguments: list[str], undisturbed: Path, capsys) -> None:

@@ -29,15 +29,15 @@ CONFIGS = [
 every_codec = pytest.mark.parametrize("config", CONFIGS, ids=lambda c: f"{c.kind}{c.bits}_{c.exponent}")
 
 
-def head_of(sharpness: float = 3.0) -> TeacherHead:
-    """A head that has opinions, strong ones or weak."""
+def head_of(sharpness: float = 3.0, device: str = "cpu") -> TeacherHead:
+    """A head that has opinions, strong ones or weak, the same on every device."""
     torch.manual_seed(3)
     model = PretrainingModel(TEACHER)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter), alpha=0.2)
         model.encoder.embeddings.word.weight.mul_(sharpness)
-    return TeacherHead.of(model)
+    return TeacherHead.of(model.to(device))
 
 
 def hidden_of(rows: int, width: int = TEACHER.hidden_size) -> Tensor:

@@ -133,7 +133,7 @@ def test_one_that_falls_silent_is_left(
 
 
 def test_teachers_that_would_answer_differently_are_refused(
-    two_copies: Path, lesson: Lesson, opinionated: Callable[[int], Path]
+    two_copies: Path, lesson: Lesson, teacher_folder: Path, opinionated: Callable[[int], Path]
 ) -> None:
     other = lesson_of(two_copies, opinionated(2), "head")
     split = Split(two_copies, "train")
@@ -144,6 +144,11 @@ def test_teachers_that_would_answer_differently_are_refused(
     ):
         fleet = student(one.address, two.address)
         FleetFolder(fleet, split)
+    rounded = lesson_of(two_copies, teacher_folder, "head", precision="bf16")
+    with serving(lesson) as one, serving(rounded) as two, pytest.raises(ValueError) as caught:
+        FleetFolder(student(one.address, two.address), split)
+    sides = {f"teacher {each.taught.teacher[:12]}, {each.taught.precision}, " for each in (lesson, rounded)}
+    assert len(sides) == 2 and all(side in str(caught.value) for side in sides)
     with serving(other) as served:
         fleet = student(served.address, patience=1.0)
         asked = Asked(lesson.taught.answered, "train", 0, 0)

@@ -167,6 +167,8 @@ WAYS: list[dict[str, Any]] = [
         *((NARROW, dataclasses.replace(EVERYTHING, **way), 1) for way in WAYS),
         (SAME, DistillConfig(), 1),
         (SAME, DistillConfig(ce=0.0, relation=1.0), 1),
+        (SAME, DistillConfig(ce=0.0, relation=1.0, ce_at="all"), 1),
+        (NARROW, dataclasses.replace(EVERYTHING, ce=0.0), 1),
         (NARROW, WORDS, 2),
         (NARROW, dataclasses.replace(WORDS, ce_at="all"), 3),
     ],
@@ -184,17 +186,49 @@ def test_losses_and_gradients_are_the_definitions(config: ModelConfig, soft: Dis
         weights |= {"sop": HARD.sop, "soft_sop": soft.sop}
     total = torch.stack([weight * expected[name] for name, weight in weights.items()]).sum()
     torch.testing.assert_close(loss, total, rtol=1e-10, atol=0)
-    told = {name: expected[name].detach() for name, weight in weights.items() if weight or name in ("mlm", "ce")}
-    assert values.keys() == told.keys() | {"loss", "mlm_accuracy", "agreement"} | (
-        {"sop_accuracy"} & {f"{k}_accuracy" for k in told}
-    )
-    for name, value in (told | {"agreement": expected["agreement"]}).items():
+    told = {name: expected[name].detach() for name, weight in weights.items() if weight}
+    told |= {"agreement": expected["agreement"]} if soft.ce else {}
+    accuracies = {"mlm_accuracy"} | ({"sop_accuracy"} & {f"{k}_accuracy" for k in told})
+    assert values.keys() == told.keys() | {"loss"} | accuracies
+    for name, value in told.items():
         assert float(values[name]) == pytest.approx(float(value), rel=1e-6, abs=1e-12), name
     parameters = dict(objective.named_parameters())
     ours = torch.autograd.grad(loss, [*parameters.values()])
     theirs = torch.autograd.grad(total, [*parameters.values()], allow_unused=True, materialize_grads=True)
     for name, gradient, reference in zip(parameters, ours, theirs, strict=True):
         torch.testing.assert_close(gradient, reference, rtol=1e-8, atol=1e-12, msg=name)
+
+
+@pytest.mark.parametrize("mlm", [0.0, 2.0])
+def test_words_without_a_weight_are_not_computed_in_training(mlm: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The whole vocabulary is met as often as it has to be; and every parameter gets a gradient, if only of zeros."""
+    soft, of = DistillConfig(ce=0.0, hidden=1.0, relation=1.0), teacher(10)
+    hard, compared = ObjectiveConfig(mlm=mlm, sop=0.0), ((2, 4),)
+    wanted = Wanted.of(soft, [4], pairs=False)
+    student = model(NARROW, 1)
+    objective = DistillationObjective(student, Live([of], wanted, 2.0), soft, hard, compared, 24).double()
+    met: list[int] = []
+    linear = torch.nn.functional.linear
+
+    def counted(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        met.extend([len(rows)] * (len(weight) == TEACHER.vocab_size))
+        return linear(rows, weight, bias)
+
+    monkeypatch.setattr(torch.nn.functional, "linear", counted)
+    batch = batch_of(range(4))
+    contribution = objective(batch)
+    assert met == ([len(batch.labels)] if mlm else [])
+    assert ("mlm" in contribution.values) == bool(mlm) and "ce" not in contribution.values
+    contribution.loss.backward()
+    gradients = {name: parameter.grad for name, parameter in objective.named_parameters()}
+    assert all(gradient is not None for gradient in gradients.values())
+    heads = [gradient for name, gradient in gradients.items() if name.startswith("model.mlm")]
+    assert len(heads) == 5 and all(bool(gradient.any()) == bool(mlm) for gradient in heads if gradient is not None)
+    values = objective.eval()(batch).values
+    assert len(met) > 2 and {"mlm", "mlm_accuracy", "ce", "kl", "agreement"} <= values.keys()
+    sums = {name: naive(objective, soft, [of])[name] for name in ("mlm", "hidden", "relation")}
+    total = mlm * sums["mlm"] + sums["hidden"] + sums["relation"] + naive(objective, soft, [of])["cos"]
+    assert contribution.loss.item() == pytest.approx(total.item(), rel=1e-10)
 
 
 def test_in_evaluation_teachers_are_asked_at_temperature_1() -> None:

@@ -9,7 +9,9 @@ import shutil
 import tarfile
 import zlib
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,6 +31,7 @@ from litebert.distill.answers import Answering
 from litebert.distill.codecs import CodecConfig, TeacherHead, codec_of, keyed_uniforms
 from litebert.distill.config import DistillConfig
 from litebert.distill.kept import SoftData
+from litebert.distill.lesson import Lesson, TeachConfig
 from litebert.distill.objective import DistillationObjective
 from litebert.distill.sources import Stored, check_supply
 from litebert.distill.states import Wanted
@@ -36,9 +39,12 @@ from litebert.distill.stored import SoftFolder
 from litebert.distill.targets import Dense
 from litebert.distill.task import distillation
 from litebert.distill.teacher import Teacher
+from litebert.distill.teaching import Teaching
 from litebert.model.heads import PretrainingModel
 from litebert.objectives import ObjectiveConfig
-from litebert.recipe import parse_command
+from litebert.recipe import Recipe, parse_command
+from litebert.train.run import RunFolder
+from litebert.train.session import Task
 from litebert.train.world import Channel, World
 from tests.litebert.distill.conftest import CODECS
 from tests.server import served
@@ -234,6 +240,57 @@ def test_damage_is_named_or_quarantined(two_copies: Path, taught: dict[str, Path
         SoftFolder(folder)
 
 
+def elsewhere(manifest: dict) -> None:
+    entry = manifest["splits"]["train"][0]
+    for named in (entry, *entry["copies"]):
+        named["name"] = f"../outside/{entry['name']}"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda of: of["splits"]["train"].pop(), "lists nothing of 0 blocks where the shards of train want train-000"),
+        (lambda of: of["splits"]["train"].reverse(), "where the shards of train want train-00000.soft.tar of"),
+        (lambda of: of["splits"].pop("heldout"), r"its sidecars are of train, its copies of heldout, train"),
+        (lambda of: of["copies"].pop("heldout"), "its sidecars are of heldout, train, its copies of train"),
+        (lambda of: of["splits"]["train"][0]["copies"].pop(), "what it says of 'train-00000.soft.tar' does not fit"),
+        (lambda of: of["splits"]["train"][0]["copies"][1]["offsets"].pop(), "'train-00000.soft.tar' does not fit"),
+        (lambda of: of["splits"]["train"][0]["copies"][1]["checksums"].pop(), "'train-00000.soft.tar' does not fit"),
+        (lambda of: of["splits"]["train"][0]["copies"][0]["offsets"].reverse(), "'train-00000.soft.tar' does not fit"),
+        (lambda of: of["splits"]["train"][0].update(copies=[]), "'train-00000.soft.tar' does not fit"),
+        (lambda of: of["splits"]["train"][0]["copies"][0].update(positions=None), "not a manifest of soft targets"),
+        (elsewhere, "what it says of '../outside/train-00000.soft.tar' does not fit together"),
+    ],
+)
+def test_a_manifest_that_does_not_fit_is_refused(
+    two_copies: Path, taught: dict[str, Path], tmp_path: Path, change: Callable[[dict], object], said: str
+) -> None:
+    """Whatever it names is there, also outside."""
+    folder = tmp_path / "soft"
+    shutil.copytree(taught["head"], folder)
+    shutil.copytree(taught["head"], tmp_path / "outside")
+    fields = json.loads((folder / "manifest.json").read_bytes())
+    change(fields)
+    (folder / "manifest.json").write_text(json.dumps(fields))
+    with pytest.raises(ValueError, match=rf"^{folder}/manifest\.json is .*{said}") as caught:
+        SoftFolder(folder).beside(Split(two_copies, "train"))
+    assert "\n" not in str(caught.value)
+
+
+@every_codec
+def test_answers_that_are_no_numbers_are_refused(two_copies: Path, teacher: Teacher, name: str) -> None:
+    """As of a teacher whose numbers run over on the way, with weights that are all finite."""
+    block, model = Split(two_copies, "train").columns(0, 0), deepcopy(teacher.model)
+    of = answering(dataclasses.replace(teacher, model=model), name)
+    of.answers(block, 0)
+    with torch.no_grad():
+        for part in ("weight", "bias"):
+            model.encoder.get_parameter(f"ffn.0.norm.{part}")[3] = 3e38
+    with pytest.raises(ValueError, match=r"is not finite in torch\.float32, or not in the 16 bits of codec ") as caught:
+        of.answers(block, 0)
+    assert str(caught.value).startswith(str(teacher.location)) and "\n" not in str(caught.value)
+
+
 def test_the_head_alone_gives_the_teachers_words(two_copies: Path, taught: dict[str, Path], teacher: Teacher) -> None:
     """Within what rounding to fp16 leaves."""
     folder = SoftFolder(taught["head"])
@@ -251,22 +308,45 @@ def slice_all(words: int, of: Dense) -> torch.Tensor:
     return torch.arange(words).expand(len(of.rows_MD), -1)
 
 
-@pytest.mark.parametrize("temperature", [1.0, 2.0])
-def test_targets_of_one_temperature_say_nothing_at_another(
-    two_copies: Path, teacher: Teacher, temperature: float
+@pytest.mark.parametrize(
+    ("codec", "temperature", "called"),
+    [
+        (CodecConfig("head"), 2.0, "kl"),
+        (CodecConfig("hidden", 8), 1.0, "kl"),
+        (CodecConfig("topk", k=20), 1.0, "topk_kl"),
+        (CodecConfig("topk", k=20, temperature=2.0), 2.0, None),
+        (CodecConfig("sampled", draws=20), 1.0, "sampled_kl"),
+    ],
+)
+def test_only_the_whole_divergence_is_called_kl(
+    two_copies: Path, teacher: Teacher, codec: CodecConfig, temperature: float, called: str | None
 ) -> None:
-    codec = codec_of(CodecConfig("topk", k=20, temperature=temperature), teacher.model.config)
+    """And targets of one temperature say nothing at another."""
+    of = codec_of(codec, teacher.model.config)
     block = Split(two_copies, "heldout").columns(0, 0)
-    told = dataclasses.replace(block, soft=Answering(teacher, codec).answers(block, 0))
+    told = dataclasses.replace(block, soft=Answering(teacher, of).answers(block, 0))
     counts = Counts(int(block.lengths.sum()), len(block), int(block.counts.sum()), 0)
     torch.manual_seed(8)
     student, losses = PretrainingModel(teacher.model.config), DistillConfig(cos=0.0, temperature=temperature)
-    source, hard = Stored(codec, None, 4), ObjectiveConfig(sop=0.0)
+    source, hard = Stored(of, TeacherHead.of(teacher.model), 4), ObjectiveConfig(sop=0.0)
     objective = DistillationObjective(student, source, losses, hard, (), 24).eval()
-    values = objective(micro_batch(told, np.arange(len(block)), counts)).values
-    assert float(values["ce"]) > 0.1 and ("kl" in values) == (temperature == 1)
+    batch = micro_batch(told, np.arange(len(block)), counts)
+    values = objective(batch).values
+    assert float(values["ce"]) > 0.1
+    assert {name for name in values if "kl" in name} == ({called} if called else set())
+    if not called:
+        return
     if temperature == 1:
-        assert float(values["kl"]) == pytest.approx(float(values["ce"]), rel=1e-6)
+        assert float(values[called]) == pytest.approx(float(values["ce"]), rel=1e-6)
+    logs, its = (
+        model(batch.ids, batch.token_types, batch.packing, batch.masked).mlm_logits_MV.detach().double().log_softmax(-1)
+        for model in (student.eval(), teacher.model)
+    )
+    share = float(values[called]) / (float((its.exp() * (its - logs)).sum()) / len(batch.masked))
+    if called == "topk_kl":
+        assert 0.1 < share < 0.9
+    else:
+        assert share == pytest.approx(1, abs={"kl": 1e-3, "sampled_kl": 3e-2}[called])
 
 
 SHAPE = (
@@ -276,10 +356,11 @@ SHAPE = (
 WORDS = ("--distill.cos=0", "--distill.start=random")
 
 
-def task(shards: Path, *overrides: str) -> None:
+def task(shards: Path, *overrides: str) -> Task:
     command = parse_command(["--data", str(shards), "--run", "RUN", *SHAPE, *overrides], "", distils=True)
     made = distillation(command, corpus := Corpus.opened([shards], "train"), ALONE)
     made.beside(corpus)
+    return made
 
 
 def test_what_does_not_belong_together_is_refused(
@@ -310,6 +391,39 @@ def test_what_does_not_belong_together_is_refused(
     (copied / "head.safetensors").write_bytes((taught["hidden"] / "head.safetensors").read_bytes()[:-1] + b"1")
     with pytest.raises(ValueError, match="is not the head of the teacher that was asked"):
         task(two_copies, "--soft", str(copied), *WORDS)
+
+
+def test_a_run_is_held_to_all_that_changes_its_answers(
+    two_copies: Path, taught: dict[str, Path], teacher_folder: Path, tmp_path: Path
+) -> None:
+    """Exact codecs and the teacher itself may stand in for each other, but not for those of another precision."""
+
+    def asked(name: str, **more: Any) -> Path:
+        folder = tmp_path / "-".join([name, *map(str, more.values())])
+        Teaching(Lesson(two_copies, teacher_folder, CODECS[name], TeachConfig((0,), **more), CPU), folder).run()
+        return folder
+
+    def held(*source: object, temperature: float = 2.0) -> dict[str, str]:
+        given = map(str, source)
+        made = task(two_copies, *given, *WORDS, f"--distill.temperature={temperature}", "--data.global_batch=50")
+        return dict(made.fingerprints)
+
+    live = held("--teacher", teacher_folder)
+    assert live == held("--soft", taught["head"]) == held("--soft", taught["hidden"])
+    rounded = asked("head", precision="bf16")
+    other = held("--soft", rounded)
+    assert other == held("--teacher", teacher_folder, "--distill.precision=bf16")
+    assert {name for name in live if live[name] != other[name]} == {"answers.precision"}
+    RunFolder(tmp_path / "run", live, Recipe.from_dict({})).prepare(two_copies / "tokenizer")
+    with pytest.raises(ValueError, match=r"is of another run: answers\.precision was fp32, now bf16; go back to that"):
+        RunFolder(tmp_path / "run", other, Recipe.from_dict({})).check()
+
+    seeds = [held("--soft", each, temperature=1.0) for each in (taught["sampled"], asked("sampled", seed=1))]
+    assert [each.pop("answers.seed") for each in seeds] == ["5", "1"] and seeds[0] == seeds[1]
+    corpus = Corpus.opened([two_copies, two_copies], "train")
+    for name, one, two in (("seed", "sampled", "sampled-1"), ("precision", "head", "head-bf16")):
+        with pytest.raises(ValueError, match=rf"{two} is of {name} .*{one} of .*: teach both alike"):
+            SoftData.stored([str(taught[one]), str(tmp_path / two)], corpus)
 
 
 def test_a_copy_that_the_plan_reads_must_be_there(two_copies: Path, taught: dict[str, Path], tmp_path: Path) -> None:

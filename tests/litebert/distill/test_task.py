@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,9 @@ import torch
 from data_tools.text.huggingface import save_tokenizer
 from data_tools.text.tokenizer import Tokenizer
 from litebert.data.corpus import Corpus
+from litebert.distill.addresses import announced
 from litebert.distill.config import DistillConfig
+from litebert.distill.lesson import Lesson
 from litebert.distill.task import compared_layers, distillation
 from litebert.model.encoder import ModelConfig
 from litebert.model.heads import PretrainingModel
@@ -20,6 +23,7 @@ from litebert.recipe import Command, parse_command
 from litebert.train.initial import initial_model
 from litebert.train.session import Task
 from litebert.train.world import Channel, World
+from tests.litebert.distill.services import serving
 
 CHANNEL = Channel(0, 1, None)
 ALONE = World(0, 1, torch.device("cpu"), CHANNEL, CHANNEL, CHANNEL)
@@ -113,6 +117,36 @@ def test_the_teachers_operations_are_counted(shards: Path, folders: list[Path]) 
     work = Work(8, 400, 60, 20_000)
     one, two = (task(shards, folders[:n], *SAME, "--distill.cos=0").operations(work) for n in (1, 2))
     assert 0.3 < (two - one) / one < 0.6  # a forward of 4 layers beside both passes of 2, and another forward
+
+
+def test_only_what_is_computed_is_counted(shards: Path, folders: list[Path]) -> None:
+    """Words that have no weight are not: neither the teacher's without ce, nor the student's without mlm as well."""
+    work, inside = Work(8, 400, 60, 20_000), ("--distill.hidden=1", "--objective.sop=0")
+    whole, labelled, silent = (
+        task(shards, folders[:1], *SAME, *inside, *more).operations(work)
+        for more in ((), ("--distill.ce=0",), ("--distill.ce=0", "--objective.mlm=0"))
+    )
+    words = 2 * 60 * 24 * (24 + 300)  # forward: masked positions, a transform of 24 by 24, 300 words
+    assert whole - labelled == pytest.approx(words) and labelled - silent == pytest.approx(3 * words)
+
+
+class Two(Channel):
+    """What the other of two ranks says is fixed."""
+
+    def gather(self, text: str) -> list[str]:
+        return [text, "teacher 0123, bf16, another codec"]
+
+
+def test_ranks_that_found_different_teachers_are_refused(two_copies: Path, lesson: Lesson, tmp_path: Path) -> None:
+    world = dataclasses.replace(ALONE, control=Two(0, 2, None))
+    given = ["--data", str(two_copies), "--run", "RUN", "--fleet", str(tmp_path), *SAME]
+    command = parse_command(given, "", distils=True)
+    with serving(lesson) as served, announced(tmp_path, served.address), pytest.raises(ValueError) as caught:
+        distillation(command, Corpus.opened([two_copies], "train"), world)
+    own = f"teacher {lesson.taught.teacher[:12]}, fp32, CodecConfig(kind='head'"
+    assert "ranks found teachers that answer differently" in str(caught.value)
+    assert own in str(caught.value) and "teacher 0123, bf16, another codec" in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_layers_that_are_compared() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import transformers
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from data_tools.text.huggingface import load_tokenizer, save_tokenizer
@@ -18,7 +20,7 @@ from litebert.data.split import Split
 from litebert.distill.sources import Live
 from litebert.distill.states import Wanted
 from litebert.distill.targets import Dense
-from litebert.distill.teacher import Teacher, fingerprint
+from litebert.distill.teacher import Teacher, fingerprint, usual_precision
 from litebert.export.huggingface import export_huggingface
 from litebert.model.attention import Packing
 from litebert.recipe import parse_command
@@ -185,6 +187,26 @@ def test_what_is_no_teacher_is_refused(run: Path, tokenizer: Tokenizer, tmp_path
     save_tokenizer(tokenizer, tmp_path)
     with pytest.raises(ValueError, match="its model has 310 ids, its vocabulary 300"):
         read(tmp_path, tokenizer.pieces)
+
+
+@pytest.mark.parametrize(
+    ("device", "has", "precision"), [("cpu", True, "fp32"), ("cuda", 1, "bf16"), ("cuda", 0, "fp32")]
+)
+def test_what_it_computes_in_where_nobody_says(
+    device: str, has: bool, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: bool(has or including_emulation))
+    assert usual_precision(torch.device(device)) == precision
+
+
+def test_a_teacher_that_went_bad_is_refused(run: Path, tokenizer: Tokenizer, tmp_path: Path) -> None:
+    export_huggingface(load_trained(run), tmp_path / "export")
+    weights = load_file(tmp_path / "export/model.safetensors")
+    for number in (math.nan, math.inf):
+        weights["albert.embeddings.LayerNorm.bias"][5] = number
+        save_file(weights, tmp_path / "export/model.safetensors", metadata={"format": "pt"})
+        with pytest.raises(ValueError, match=r"export: not all of its weights are finite \(1, encoder.embeddings.norm"):
+            read(tmp_path / "export", tokenizer.pieces)
 
 
 @pytest.mark.skipif(SIMBERT is None, reason="no real model in shared/models")

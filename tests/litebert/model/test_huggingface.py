@@ -216,6 +216,12 @@ def test_older_names_and_half_precision_are_read(tmp_path: Path, randomize, make
         ({"intermediate_size": 41}, r"ffn.weight is not of the shape that config.json says"),
         ({"num_hidden_layers": 4, "num_hidden_groups": 2}, r"no weight .*groups.1.*; and \d+ more"),
         ({"num_attention_heads": 5}, "hidden_size 24 is not a multiple of num_heads 5"),
+        ({"hidden_size": "24"}, "hidden_size '24' is no whole number"),
+        ({"num_hidden_layers": 2.5, "num_hidden_groups": "2"}, "2.5 is no whole number; num_hidden_groups '2' is no"),
+        ({"type_vocab_size": True}, "type_vocab_size True is no whole number"),
+        ({"layer_norm_eps": "1e-12"}, "layer_norm_eps '1e-12' is no number"),
+        ({"hidden_act": ["gelu"]}, r"activation \['gelu'\] is none of gelu"),
+        ({"model_type": ["albert"]}, r"model_type \['albert'\] is none of albert"),
     ],
 )
 def test_a_config_we_cannot_follow_is_refused(changes: dict, message: str, tmp_path: Path) -> None:
@@ -242,6 +248,40 @@ def test_weights_we_cannot_use_are_refused(key: str, value, message: str, tmp_pa
     (tmp_path / "config.json").write_text(json.dumps(described))
     with pytest.raises(ValueError, match=message):
         from_huggingface(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("config.json", b"{", r"config\.json is damaged \(Expecting property name"),
+        ("config.json", b"\xff\xfe\xfa", r"config\.json is damaged \(.*codec can't decode"),
+        ("config.json", b"[]", r"config\.json holds no keys and values"),
+        ("model.safetensors", b"xx" * 100, r"model\.safetensors is damaged or cut off \("),
+        ("model.safetensors", b"", r"model\.safetensors is damaged or cut off \("),
+        ("model.safetensors", None, r"model\.safetensors is damaged or cut off \("),
+    ],
+)
+def test_a_damaged_file_is_named(name: str, content: bytes | None, message: str, tmp_path: Path) -> None:
+    """None stands for one that lacks its end."""
+    save_huggingface(PretrainingModel(EXPORTS["all"]), tmp_path, **IDS)
+    path = tmp_path / name
+    path.write_bytes(path.read_bytes()[:-1000] if content is None else content)
+    with pytest.raises(ValueError, match=rf"^{tmp_path}: {message}.*: copy the model again$") as error:
+        from_huggingface(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_model_without_token_types_comes_back_as_it_was(tmp_path: Path, randomize, make_batch) -> None:
+    """Hugging Face wants one type; the second segment, which would be the next, has the same."""
+    ours = PretrainingModel(replace(OURS, sharing="all", token_types=0)).eval()
+    randomize(ours)
+    save_huggingface(ours, tmp_path, **IDS)
+    again = from_huggingface(tmp_path).eval()
+    batch = make_batch([5, 12, 1, 7, 12], VOCAB)
+    assert again.config.token_types == 1 and batch.token_types_T.max() == 1
+    inputs = (batch.ids_T, batch.token_types_T, batch.packing, batch.masked_M)
+    for mine, reference in zip(again(*inputs), ours(*inputs), strict=True):
+        torch.testing.assert_close(mine, reference, atol=0, rtol=0)
 
 
 def test_a_projection_of_equal_sizes_is_refused(tmp_path: Path) -> None:

@@ -81,6 +81,26 @@ def test_other_libraries_are_told(tmp_path: Path) -> None:
     assert told.endswith(f"other libraries: torch was 1.0, now {torch.__version__}: not to the same bits")
 
 
+def test_what_a_record_of_an_earlier_version_lacks_is_taken_and_told(folder: RunFolder) -> None:
+    """Until a checkpoint has it."""
+    (folder.path / "tokenizer").mkdir()
+    folder.prepare(folder.path / "tokenizer")
+    held = {**FINGERPRINTS, "answers.precision": "bf16"}
+    later = RunFolder(folder.path, held, folder.recipe)
+    assert later.unrecorded().endswith("did not record answers.precision bf16: taken for it")
+    assert folder.unrecorded() == RunFolder(folder.path / "new", held, folder.recipe).unrecorded() == ""
+    later.check()
+    found = later.resume(ALONE)
+    assert found is not None and found.step == 20
+    publish(folder.path, 30, {"weights": {"w": torch.zeros(2)}}, {**later.record, "skipped": []}, Retention(9))
+    assert later.resume(ALONE) is not None
+    other = RunFolder(folder.path, {**FINGERPRINTS, "answers.precision": "fp32"}, folder.recipe)
+    with pytest.raises(ValueError, match=r"step-00000030 is of another run: answers\.precision was bf16, now fp32"):
+        other.resume(ALONE)
+    with pytest.raises(ValueError, match="another run: teacher was None, now x"):
+        RunFolder(folder.path, {**held, "teacher": "x"}, folder.recipe).check()
+
+
 def test_a_run_whose_checkpoints_were_all_ruled_out_begins_anew(folder: RunFolder) -> None:
     (folder.path / ROLLBACKS).write_text(json.dumps([{"first": 4, "last": 6, "reason": "a spike"}]))
     assert folder.resume(ALONE) is None
