@@ -77,7 +77,7 @@ def distillation(command: Command, corpus: Corpus, world: World) -> Task:
     if world.leads:
         print(f"soft targets are read: {stored}", flush=True)
     fingerprints = {"teacher": stored.first.taught.teacher, "answers": _exactness(stored.first.taught.codec)}
-    return Task(objective, computed, fingerprints, stored.beside)
+    return Task(objective, computed, fingerprints, stored.beside, stored.figures)
 
 
 def _kept(command: Command, corpus: Corpus, world: World) -> SoftData | None:

@@ -64,12 +64,15 @@ class Task:
         fingerprints: of what the task reads beside the data, by name.
         beside: gives a corpus so that what the task wants beside it is read with it. ValueError where they do not
             belong together.
+        figures: of the machines that it asks, for a line of the log, since it was called before; it keeps nobody
+            waiting.
     """
 
     objective: Callable[[], Objective]
     operations: Callable[[Work], float]
     fingerprints: Mapping[str, str] = dataclasses.field(default_factory=dict)
     beside: Callable[[Corpus], Corpus] = lambda corpus: corpus
+    figures: Callable[[], Mapping[str, float]] = dict
 
 
 TaskOf = Callable[[Command, Corpus, World], Task]
@@ -218,7 +221,7 @@ def _attempt(ready: _Ready, world: World, stop: StopRequest, traced: int) -> int
     engine = Engine(objective, recipe.optimizer, recipe.train.precision, ready.ds_config, world, checkpoint)
     shape = objective.model.config
     peak = peak_rate(shape, recipe.train.precision, recipe.data.micro_tokens, world.device)
-    rates = Rates(world, lambda step: task.operations(Work.of_step(step)), peak)
+    rates = Rates(world, lambda step: task.operations(Work.of_step(step)), peak, lambda: corpus.waited, task.figures)
     evaluation = None
     if heldout := ready.heldout:
         with heldout.splits[0].tokenizer() as tokenizer:
