@@ -145,8 +145,8 @@ class School:
 
     def _kill(self, kind: str, job: Job) -> bool:
         """Returns whether the student must be started again."""
-        killed = [self._chance.choice(self._teachers)] if kind == "teacher" else list(self._teachers)
         if kind in ("teacher", "teachers"):
+            killed = [self._chance.choice(self._teachers)] if kind == "teacher" else self._teachers
             for teacher in killed:
                 teacher.kill()
             for teacher in killed:
