@@ -5,7 +5,8 @@ ALBERT or DistilBERT with a masked-word head, of the vocabulary that the shards 
 --teacher A B, the probabilities are averaged.
 
 --soft SOFT instead of it learns from answers that launcher/teach.py kept; with --teacher beside it, the student begins
-as that teacher, which is not asked again.
+as that teacher, which is not asked again. --fleet FLEET learns from answers that are sent by all teachers which
+launcher/teach.py --serve FLEET announces in that folder, or at grpc://HOST:PORT; they may come and go.
 
 Stopping, going on, --profile and exit codes are those of launcher/pretrain.py.
 """

@@ -12,7 +12,8 @@ launcher/distill.py --fleet FLEET learns from all teachers that announce themsel
 its own. It listens at this machine alone unless --host says otherwise, and wants to hear a token, which students read
 in FLEET. --record SOFT keeps what it answers; the same command with --output SOFT then does what nobody asked for.
 
-Exit codes: 0 its share is done or it was told to stop, 2 something is wrong and said.
+Exit codes: 0 its share is done or it was told to stop, 2 something is wrong and said: also where it answered to the
+end, but its recording stopped.
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ def main(argv: Sequence[str]) -> int:
             kept = lesson.bytes_per_position
             print(f"{options.data}: {kept} bytes for each masked token, of a teacher in {config.precision}")
         elif serving:
-            serve(lesson, serving, options.record, _told_to_stop())
+            return 0 if serve(lesson, serving, options.record, _told_to_stop()) else 2
         else:
             print(Teaching(lesson, options.output).run(task * place.size + place.rank, tasks * place.size), flush=True)
     except (ValueError, OSError, ArgumentError) as error:

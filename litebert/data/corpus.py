@@ -57,6 +57,11 @@ class Corpus:
         """A split of folders at paths or URLs. Raises ValueError where they cannot be opened together."""
         return cls([Split(location, name, cache) for location in locations])
 
+    @property
+    def waited(self) -> float:
+        """Seconds of all splits together, as ``Split`` has them; a loader reads one after the other."""
+        return sum(split.waited for split in self.splits)
+
     @functools.cached_property
     def unigram_log_probabilities(self) -> npt.NDArray[np.float64]:
         """Log of each id's share of the text, with one added to every count: float64 [vocab_size]."""

@@ -23,6 +23,7 @@ from data_tools.shards.manifest import FILE, Manifest
 from data_tools.shards.reader import ShardReader
 from data_tools.text.huggingface import KINDS
 from litebert.data.columns import Columns
+from litebert.data.stopwatch import Stopwatch
 
 _DEFAULT_CACHE = Path("~/.cache/litebert")
 _DEFAULT_CACHE_BYTES = 20 * 10**9
@@ -83,6 +84,7 @@ class Split:
         self._files = opened(location, cache)
         self.remote = isinstance(self._files, RemoteFolder)
         self._beside: Beside | None = None
+        self._waiting = Stopwatch()
         if self.remote:
             manifest = Manifest.parse(self._files.whole(FILE), f"{self.location}/{FILE}")
         else:
@@ -127,7 +129,13 @@ class Split:
         """The same, each block read with what is kept of it beside."""
         both = copying.copy(self)
         both._beside, both.remote = beside, self.remote or beside.remote
+        both._waiting = Stopwatch()
         return both
+
+    @property
+    def waited(self) -> float:
+        """Seconds in which ``columns`` of some block waited for what is kept beside."""
+        return self._waiting.seconds
 
     def block(self, number: int, copy: int) -> Block:
         """A block, numbered as in the manifest. Raises as ``columns``."""
@@ -145,7 +153,10 @@ class Split:
             columns = Columns.of(members, copy)
         except ValueError as error:
             raise ValueError(f"{reader.where(own)}: {error}") from error
-        return dataclasses.replace(columns, soft=self._beside.rows(number, copy)) if self._beside else columns
+        if self._beside is None:
+            return columns
+        with self._waiting:
+            return dataclasses.replace(columns, soft=self._beside.rows(number, copy))
 
     def masked(self, number: int, copy: int) -> int:
         """Masked tokens of a block's copy."""

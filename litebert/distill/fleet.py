@@ -7,171 +7,38 @@ it has not more to do than the others (Thaler and Ravishankar 1998, rendezvous h
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import json
+import statistics
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import TypeVar
 
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.flight as flight
 import torch
 
 from litebert.data.split import Split
 from litebert.distill import addresses, head, sidecar
 from litebert.distill.addresses import Address
 from litebert.distill.codecs import Codec, TeacherHead, codec_of
-from litebert.distill.message import Asked, are_whole, unpack
-from litebert.distill.service import HEAD, PULSE, TAUGHT
+from litebert.distill.message import Asked
+from litebert.distill.remote import Lost, RemoteTeacher, Suits, Watch
 from litebert.distill.sidecar import Taught
 
 T = TypeVar("T")
 
-SILENCE = 15 * PULSE  # seconds after which a teacher that says nothing is taken for gone
-_LONGEST = 3600.0  # seconds of a call; it ends threads that were left behind
 _LOOK_EVERY = 1.0  # seconds between two looks at who is there
 _TRY_EVERY = 0.1  # seconds between two looks at whether somebody can be asked
+_OTHERS_WAIT = 5.0  # seconds for others to say what they answer, once one has
 _SAY_EVERY = 30.0  # seconds between two lines that a student waits
-_MEET_EVERY = 10.0  # seconds after which one that answers something else is asked again what it answers
-_RESTS = (0.25, 8.0)  # seconds that a teacher is left alone after a failure, doubled each time up to the second
 _LEAD = 2  # blocks that a teacher may have to answer more than the one with the fewest
 _HELD = 128  # blocks that were fetched ahead: two windows
-
-Suits = Callable[[Taught], bool]
-
-
-class _Lost(OSError):
-    """A teacher cannot be reached."""
 
 
 class _OutOfPatience(ValueError):
     """Nobody answered in time."""
-
-
-class _Teacher:
-    """One of a fleet. What its calls raise is OSError or ValueError, and what ``watch`` raises, which is called
-    every second while one lasts."""
-
-    def __init__(self, address: Address) -> None:
-        self.address = address
-        self.asked = 0
-        self.fault = ""
-        self._taught: Taught | None = None
-        self._met = self._rested = self._until = 0.0
-        self._lock = threading.Lock()
-        self._client: flight.FlightClient | None = None
-
-    def can_be_asked(self, suits: Suits) -> bool:
-        """Whether it may answer, as far as is known. One that failed, or was not heard yet, is asked one thing at a
-        time: it may keep whoever asks waiting."""
-        taught = self._taught  # read once: another thread's rest() may forget it meanwhile
-        if time.monotonic() < self._until or (self.asked and (self.fault or taught is None)):
-            return False
-        return taught is None or suits(taught) or time.monotonic() - self._met > _MEET_EVERY
-
-    def why_not(self, suits: Suits) -> str:
-        """Why it does not answer."""
-        taught = self._taught
-        if taught is not None and not suits(taught):
-            return f"{self.address.uri}: it answers other samples or masks, or as another teacher, or in another codec"
-        return f"{self.address.uri}: {self.fault or 'at work'}"
-
-    def rest(self, fault: Exception) -> None:
-        """After a failure."""
-        self.fault, self._taught = str(fault), None  # another may stand there soon
-        if time.monotonic() >= self._until:
-            least, most = _RESTS
-            self._rested = min(most, max(least, 2 * self._rested))
-            self._until = time.monotonic() + self._rested
-        if isinstance(fault, _Lost):  # the next time on another connection: a broken one may look alive for long
-            with self._lock:
-                client, self._client = self._client, None
-            if client is not None:
-                threading.Thread(target=client.close, daemon=True).start()  # it may wait for what will not come
-
-    def meet(self, suits: Suits, watch: Callable[[], None]) -> Taught:
-        """What its answers are a function of, which it is asked once."""
-        taught = self._taught
-        if taught is None or not suits(taught):
-            fields = self._within(lambda client, options, heard: _whole(client.do_action(TAUGHT, options)), watch)
-            taught = Taught.parse(json.loads(fields), self.address.uri)
-            self._taught, self._met = taught, time.monotonic()
-        return taught
-
-    def head(self, watch: Callable[[], None]) -> bytes:
-        """Its masked-word head."""
-
-        def read(client: flight.FlightClient, options: flight.FlightCallOptions, heard: Callable[[], None]) -> bytes:
-            parts = []
-            for chunk in client.do_get(flight.Ticket(HEAD), options):
-                heard()
-                parts += chunk.data["head"].to_pylist()
-            return b"".join(parts)
-
-        return self._within(read, watch)
-
-    def answers(self, asked: Asked, masked: int, watch: Callable[[], None]) -> dict[str, npt.NDArray]:
-        """To a block of so many masked tokens."""
-
-        def read(
-            client: flight.FlightClient, options: flight.FlightCallOptions, heard: Callable[[], None]
-        ) -> dict[str, npt.NDArray]:
-            rows: list[pa.RecordBatch] = []
-            for chunk in client.do_get(flight.Ticket(asked.packed()), options):
-                heard()
-                rows += [chunk.data] * bool(chunk.data.num_rows)
-                if are_whole(rows):
-                    return unpack(rows, asked, masked)
-            raise ValueError(f"{asked}: it did not send all")
-
-        return self._within(read, watch)
-
-    def _within(
-        self,
-        call: Callable[[flight.FlightClient, flight.FlightCallOptions, Callable[[], None]], T],
-        watch: Callable[[], None],
-    ) -> T:
-        """Calls it in a thread of its own, which is left behind if the teacher falls silent."""
-        future: Future[T] = Future()
-        last = time.monotonic()
-
-        def heard() -> None:
-            nonlocal last
-            last = time.monotonic()
-
-        def run() -> None:
-            try:
-                headers = [(b"authorization", f"Bearer {self.address.token}".encode())]
-                options = flight.FlightCallOptions(headers=headers, timeout=_LONGEST)
-                future.set_result(call(self._connected(), options, heard))
-            except flight.FlightUnavailableError as error:
-                future.set_exception(_Lost(_first_line(error)))
-            except Exception as error:
-                future.set_exception(OSError(_first_line(error)))
-
-        threading.Thread(target=run, name="teacher", daemon=True).start()
-        while True:
-            try:
-                said = future.result(timeout=PULSE)
-                self._rested, self.fault = 0.0, ""
-                return said
-            except TimeoutError:
-                watch()
-                if time.monotonic() - last > SILENCE:
-                    raise _Lost(f"silent for {SILENCE:.0f} s") from None
-
-    def _connected(self) -> flight.FlightClient:
-        with self._lock:
-            if self._client is None:
-                own = {"tls_root_certs": self.address.roots.encode()} if self.address.roots else {}
-                apart = [("grpc.use_local_subchannel_pool", 1)]  # else a new client is given the broken connection
-                self._client = flight.FlightClient(self.address.uri, generic_options=apart, **own)
-            return self._client
 
 
 class Fleet:
@@ -196,7 +63,7 @@ class Fleet:
         addresses.check(places)
         self._places, self._token, self._roots = tuple(places), token, roots
         self._patience, self._say = patience, say
-        self._teachers: dict[Address, _Teacher] = {}
+        self._teachers: dict[Address, RemoteTeacher] = {}
         self._unread: list[str] = []
         self._lock = threading.Lock()
         self._looked = -_LOOK_EVERY
@@ -215,18 +82,24 @@ class Fleet:
         def suits(taught: Taught) -> bool:
             return taught.content.get(split.name) == split.content
 
-        what = f"{split.location}, {split.name}"
-        first = self._patiently(what, suits, lambda teacher, watch: teacher.meet(suits, watch))
-        for teacher in self._present():
-            with contextlib.suppress(OSError):
-                other = teacher.meet(suits, lambda: None)
-                if suits(other) and other.answered != first.answered:
-                    raise ValueError(f"{teacher.address.uri} answers as {other}, another as {first}: stop one of them")
+        def told(teacher: RemoteTeacher, watch: Watch) -> Taught:
+            if (taught := teacher.taught) is None:
+                raise Lost("it failed just now")
+            return taught
+
+        first = self._patiently(f"{split.location}, {split.name}", suits, told)
+        others, begun = self._sought(suits), time.monotonic()
+        while any(not (each.taught or each.fault) for each in others) and time.monotonic() - begun < _OTHERS_WAIT:
+            time.sleep(_TRY_EVERY)
+        for teacher in others:
+            other = teacher.taught
+            if other and suits(other) and other.answered != first.answered:
+                raise ValueError(f"{teacher.address.uri} answers as {other}, another as {first}: stop one of them")
         return first
 
     def head(self, taught: Taught) -> bytes:
         """The masked-word head of who answers so. Raises ValueError as ``answers``."""
-        return self._patiently("the head", _as(taught.answered), _Teacher.head)
+        return self._patiently("the head", _as(taught.answered), RemoteTeacher.head)
 
     def answers(self, asked: Asked, masked: int) -> dict[str, npt.NDArray]:
         """To a block of so many masked tokens: columns [masked, ...] by name.
@@ -237,9 +110,13 @@ class Fleet:
             str(asked), _as(asked.of), lambda teacher, watch: teacher.answers(asked, masked, watch), key=asked.packed()
         )
 
-    def _patiently(
-        self, what: str, suits: Suits, ask: Callable[[_Teacher, Callable[[], None]], T], key: bytes = b""
-    ) -> T:
+    def busy(self) -> float | None:
+        """The mean share of time that teachers thought between the two calls before this one; None where none was
+        heard. Returns at once."""
+        shares = [share for teacher in self._teachers.values() if (share := teacher.busy()) is not None]
+        return statistics.fmean(shares) if shares else None
+
+    def _patiently(self, what: str, suits: Suits, ask: Callable[[RemoteTeacher, Watch], T], key: bytes = b"") -> T:
         """What one of those who suit says, as soon as one can be asked."""
         begun = time.monotonic()
 
@@ -258,10 +135,9 @@ class Fleet:
                 time.sleep(_TRY_EVERY)
                 continue
             try:
-                if suits(teacher.meet(suits, watch)):
-                    said = ask(teacher, watch)
-                    self._answered = time.monotonic()
-                    return said
+                said = ask(teacher, watch)
+                self._answered = time.monotonic()
+                return said
             except _OutOfPatience:
                 raise
             except (OSError, ValueError) as error:
@@ -270,9 +146,9 @@ class Fleet:
                 with self._lock:
                     teacher.asked -= 1
 
-    def _next(self, suits: Suits, key: bytes) -> _Teacher | None:
+    def _next(self, suits: Suits, key: bytes) -> RemoteTeacher | None:
         """Whom to ask now, who is counted as asked; None where nobody can be."""
-        present = self._present()
+        present = self._sought(suits)
         with self._lock:
             able = [teacher for teacher in present if teacher.can_be_asked(suits)]
             fewest = min((teacher.asked for teacher in able), default=0)
@@ -283,11 +159,18 @@ class Fleet:
                 first.asked += 1
             return first
 
-    def _present(self) -> list[_Teacher]:
+    def _sought(self, suits: Suits) -> list[RemoteTeacher]:
+        """Who is there, each being met where that is due."""
+        present = self._present()
+        for teacher in present:
+            teacher.seek(suits)
+        return present
+
+    def _present(self) -> list[RemoteTeacher]:
         with self._lock:
             if time.monotonic() - self._looked > _LOOK_EVERY:
                 now = addresses.found(self._places, self._token, self._roots)
-                self._teachers = {each: self._teachers.get(each) or _Teacher(each) for each in now.addresses}
+                self._teachers = {each: self._teachers.get(each) or RemoteTeacher(each) for each in now.addresses}
                 self._unread, self._looked = now.faults, time.monotonic()
             return list(self._teachers.values())
 
@@ -377,13 +260,3 @@ class _Rows:
 def _as(answered: str) -> Suits:
     """Whether they answer so."""
     return lambda taught: taught.answered == answered
-
-
-def _whole(results: Iterator[flight.Result]) -> bytes:
-    return b"".join(result.body.to_pybytes() for result in results)
-
-
-def _first_line(error: Exception) -> str:
-    """Without Flight's account of its own insides."""
-    text = " ".join(str(error).split())
-    return text.partition(". gRPC client debug context")[0].partition(". Detail:")[0]

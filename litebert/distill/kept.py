@@ -44,9 +44,15 @@ class AnswerFolder(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class SoftData:
-    """The answers to a run's folders of shards, one folder for each, of one teacher and one codec."""
+    """The answers to a run's folders of shards, one folder for each, of one teacher and one codec.
+
+    Attributes:
+        folders: of answers.
+        fleet: of those that are sent, who sends them.
+    """
 
     folders: tuple[AnswerFolder, ...]
+    fleet: Fleet | None = None
 
     def __post_init__(self) -> None:
         first, *others = self.folders
@@ -67,7 +73,7 @@ class SoftData:
     @classmethod
     def sent(cls, fleet: Fleet, corpus: Corpus) -> SoftData:
         """Raises ValueError where nobody answers for a folder, or several teachers or codecs do."""
-        return cls(tuple(FleetFolder(fleet, split) for split in corpus.splits))
+        return cls(tuple(FleetFolder(fleet, split) for split in corpus.splits), fleet)
 
     @property
     def first(self) -> AnswerFolder:
@@ -79,6 +85,11 @@ class SoftData:
         config, bytes_ = self.first.taught.codec, self.first.codec.bytes_per_position
         where = ", ".join(dict.fromkeys(folder.location for folder in self.folders))
         return f"codec {config.kind}, {config.bits} bits, {bytes_} bytes a masked token, from {where}"
+
+    def figures(self) -> dict[str, float]:
+        """teacher_busy, as ``Fleet.busy``, where it is known."""
+        busy = self.fleet.busy() if self.fleet else None
+        return {} if busy is None else {"teacher_busy": busy}
 
     def beside(self, corpus: Corpus) -> Corpus:
         """The corpus, read with them. Raises ValueError where they are of other data or masks."""

@@ -44,7 +44,7 @@ class Tally:
     Attributes:
         blocks, masked: that it answered by thinking or from a recording.
         sent: blocks that it sent, the same one again included.
-        busy: seconds that it thought.
+        busy: seconds that it thought, those over the block at hand included.
         seconds: since it began.
         waiting: blocks that it has not answered yet.
     """
@@ -80,6 +80,7 @@ class Service(flight.FlightServerBase):
         """
         self._lesson, self._answer = lesson, answer
         self._tally, self._begun = Tally(), time.monotonic()
+        self._thinks_since: float | None = None
         self._lock = threading.Lock()
         self._leaves = False
         self._futures: OrderedDict[Asked, Future[pa.RecordBatch]] = OrderedDict()
@@ -96,7 +97,10 @@ class Service(flight.FlightServerBase):
     @property
     def tally(self) -> Tally:
         """As it stands."""
-        return dataclasses.replace(self._tally, seconds=time.monotonic() - self._begun, waiting=self._queue.qsize())
+        with self._lock:
+            now = time.monotonic()
+            busy = self._tally.busy + (now - self._thinks_since if self._thinks_since else 0.0)
+            return dataclasses.replace(self._tally, busy=busy, seconds=now - self._begun, waiting=self._queue.qsize())
 
     def run(self, until: Callable[[], bool]) -> None:
         """Answers what is asked, until it is told to stop; looks for that between blocks and twice a second.
@@ -121,10 +125,21 @@ class Service(flight.FlightServerBase):
         parting.start()
         parting.join(_PARTING)
 
-    def _think(self, asked: Asked) -> None:
-        begun, future = time.monotonic(), self._futures[asked]
+    @contextlib.contextmanager
+    def _thinking(self) -> Iterator[None]:
+        begun = self._thinks_since = time.monotonic()
         try:
-            batch = pack(asked, self._answer(asked))
+            yield
+        finally:
+            with self._lock:
+                self._tally.busy += time.monotonic() - begun
+                self._thinks_since = None
+
+    def _think(self, asked: Asked) -> None:
+        future = self._futures[asked]
+        try:
+            with self._thinking():
+                batch = pack(asked, self._answer(asked))
         except Exception as error:
             with self._lock:
                 del self._futures[asked]  # it may do better the next time
@@ -132,7 +147,6 @@ class Service(flight.FlightServerBase):
             return
         self._tally.blocks += 1
         self._tally.masked += self._lesson.masked(asked)
-        self._tally.busy += time.monotonic() - begun
         future.set_result(batch)
 
     def do_get(self, context: flight.ServerCallContext, ticket: flight.Ticket) -> flight.FlightDataStream:

@@ -7,9 +7,11 @@ import functools
 import ipaddress
 import secrets
 import ssl
+import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import numpy.typing as npt
 
@@ -19,6 +21,8 @@ from litebert.distill.message import Asked
 from litebert.distill.service import Service
 from litebert.distill.stored import SoftFolder
 from litebert.distill.teaching import Teaching
+
+T = TypeVar("T")
 
 _SAY_EVERY = 60.0  # seconds between two lines of what was done
 
@@ -67,11 +71,14 @@ class ServeConfig:
             return False
 
 
-def serve(lesson: Lesson, config: ServeConfig, record: Path | None, leave: Callable[[], bool]) -> None:
+def serve(lesson: Lesson, config: ServeConfig, record: Path | None, leave: Callable[[], bool]) -> bool:
     """Answers over the network until it is told to leave.
 
     Args:
         record: a folder of stored soft targets to make of the answers as they are given.
+
+    Returns:
+        whether it did all that it was to do: False where it stopped recording.
 
     Raises:
         ValueError: the record is of something else, or the token is too short.
@@ -88,7 +95,8 @@ def serve(lesson: Lesson, config: ServeConfig, record: Path | None, leave: Calla
             ) from error
         certificate = config.tls_cert.read_bytes(), config.tls_key.read_bytes()
     scheme = "grpc+tls" if certificate else "grpc"
-    answer = Recording(lesson, record).answers if record else lesson.answers
+    recording = Recording(lesson, record) if record else None
+    answer = recording.answers if recording else lesson.answers
     service = Service(lesson, answer, f"{scheme}://{_bracketed(config.host)}:{config.port}", token, certificate)
     uri = f"{scheme}://{_bracketed(config.advertise or config.host)}:{service.port}"
     print(f"{uri}: serves {lesson.taught.codec.kind}, {lesson.bytes_per_position} bytes a masked token", flush=True)
@@ -97,26 +105,57 @@ def serve(lesson: Lesson, config: ServeConfig, record: Path | None, leave: Calla
     with announced(config.fleet, Address(uri, token, certificate[0].decode() if certificate else "")):
         service.run(_speaking(service, uri, leave))
     print(f"{uri}: left; {service.tally}", flush=True)
+    return recording is None or recording.is_sound
 
 
 class Recording:
-    """Answers of a lesson that are kept, and not worked out again."""
+    """Answers of a lesson that are kept, and not worked out again.
+
+    Attributes:
+        is_sound: whether it records; a folder that fails ends that, and students get their answers all the same.
+    """
 
     def __init__(self, lesson: Lesson, output: Path) -> None:
         """``output``: as ``Teaching`` has it. Raises ValueError where it is of something else."""
         self._lesson, self._output = lesson, output
         self._teaching = Teaching(lesson, output)
         self._teaching.begin()
+        self.is_sound = True
 
     def answers(self, asked: Asked) -> Mapping[str, npt.NDArray]:
-        """To a block."""
-        found = self._stored(asked) if self._teaching.is_finished else self._teaching.recorded(asked)
-        if found is not None:
+        """To a block. Raises as ``Lesson.answers``."""
+        if (found := self._while_sound(self._found, asked)) is not None:
             return found
         answers = self._lesson.answers(asked)
-        if not self._teaching.is_finished:
-            self._teaching.record(asked, answers)
+        self._while_sound(self._keep, asked, answers)
         return answers
+
+    def _while_sound(self, use: Callable[..., T], *given: object) -> T | None:
+        """Uses the folder; says when it fails, which is once."""
+        if not self.is_sound:
+            return None
+        try:
+            return use(*given)
+        except (OSError, ValueError) as error:
+            self.is_sound = False
+            print(
+                f"{self._output}: recording stopped ({' '.join(str(error).split())}); students are answered all the "
+                "same. Put that right; the same command, or one with --output, then records what is missing",
+                file=sys.stderr,
+                flush=True,
+            )
+            return None
+
+    def _found(self, asked: Asked) -> Mapping[str, npt.NDArray] | None:
+        return self._stored(asked) if self._teaching.is_finished else self._teaching.recorded(asked)
+
+    def _keep(self, asked: Asked, answers: Mapping[str, npt.NDArray]) -> None:
+        try:
+            if not self._teaching.is_finished:
+                self._teaching.record(asked, answers)
+        except FileNotFoundError:
+            if not self._teaching.is_finished:  # else another process was quicker, and cleared away
+                raise
 
     def _stored(self, asked: Asked) -> Mapping[str, npt.NDArray] | None:
         """Of the finished folder; None where it has not that copy."""

@@ -80,7 +80,7 @@ def distillation(command: Command, corpus: Corpus, world: World) -> Task:
         print(f"soft targets are read: {stored}", flush=True)
     taught = stored.first.taught
     fingerprints = {"teacher": taught.teacher, **_held_to(taught.precision, taught.codec, taught.seed)}
-    return Task(objective, computed, fingerprints, stored.beside)
+    return Task(objective, computed, fingerprints, stored.beside, stored.figures)
 
 
 def _operations(config: ModelConfig, work: Work, words: bool) -> float:

@@ -1,13 +1,14 @@
 """Has a teacher answer a folder of shards: sidecars, each published whole, and last of all the manifest.
 
 OUTPUT/unfinished/ holds what was asked for, an entry for each finished sidecar, and single blocks that a service was
-asked for, until all are there. Any number of processes share the work without a word between them: each takes its own
-shards, and whoever finds all finished writes the manifest. What a process leaves that was killed has a name of its own,
-and is cleared away at the end.
+asked for, until their sidecar is there. Any number of processes share the work without a word between them: each takes
+its own shards, and whoever finds all finished writes the manifest. What a process leaves that was killed has a name of
+its own, and is cleared away at the end.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -19,7 +20,8 @@ from pathlib import Path
 import numpy.typing as npt
 
 from data_tools.progress import Progress
-from data_tools.shards import tar
+from data_tools.shards import blocks, tar
+from data_tools.shards.reader import ShardReader
 from litebert.data.split import Split
 from litebert.distill import head, sidecar
 from litebert.distill.lesson import Lesson
@@ -71,14 +73,31 @@ class Teaching:
         return (self._output / sidecar.FILE).is_file()
 
     def recorded(self, asked: Asked) -> dict[str, npt.NDArray] | None:
-        """Answers to a block that were recorded by themselves; None where there are none, or they are damaged."""
-        try:
-            return read(self._path(asked), asked, self._lesson.masked(asked))
-        except (FileNotFoundError, ValueError):
+        """Answers to a block, recorded by themselves or in a sidecar; None where there are none that can be read."""
+        for place in (self._of_block, self._of_sidecar):  # another process may put them from the one into the other
+            with contextlib.suppress(OSError, ValueError):
+                if (answers := place(asked)) is not None:
+                    return answers
+        return None
+
+    def _of_block(self, asked: Asked) -> dict[str, npt.NDArray]:
+        return read(self._path(asked), asked, self._lesson.masked(asked))
+
+    def _of_sidecar(self, asked: Asked) -> dict[str, npt.NDArray] | None:
+        copies, (_, shard, place) = self._lesson.taught.copies[asked.split], self._place(asked)
+        if asked.copy not in copies or (entry := self._finished(shard)) is None:
             return None
+        members = ShardReader(self._output, entry.copies[copies.index(asked.copy)]).members(place)
+        return {name: blocks.column(members, f"{name}.{asked.copy}") for name in self._lesson.taught.columns}
 
     def record(self, asked: Asked, answers: Mapping[str, npt.NDArray]) -> None:
-        """Keeps answers to a block, and makes the shard's sidecar of them when they are its last, and the manifest."""
+        """Keeps answers to a block, and makes the shard's sidecar of them when they are its last, and the manifest.
+
+        Raises OSError where they cannot be written.
+        """
+        split, shard, _ = self._place(asked)
+        if self._finished(shard) is not None:
+            return
         path = self._path(asked)
         path.parent.mkdir(parents=True, exist_ok=True)
         aside = self._aside(path)
@@ -87,11 +106,15 @@ class Teaching:
         if self.is_finished:  # another process was quicker
             self._clear()
             return
-        split = self._lesson.splits[asked.split]
-        shard = next(name for name, blocks in split.shards.items() if asked.block in blocks)
-        if self._finished(shard) is None and all(self._path(each).is_file() for each in self._asked(split, shard)):
+        if all(self._path(each).is_file() for each in self._asked(split, shard)):
             self._teach(split, shard, lambda masked: None)
             self._publish()
+
+    def _place(self, asked: Asked) -> tuple[Split, str, int]:
+        """Split and shard of a block, and which of the shard's blocks it is."""
+        split = self._lesson.splits[asked.split]
+        shard, own = next((name, own) for name, own in split.shards.items() if asked.block in own)
+        return split, shard, asked.block - own.start
 
     def _path(self, asked: Asked) -> Path:
         return self._unfinished / "blocks" / f"{asked.split}-{asked.block:07d}-{asked.copy}.arrow"
@@ -166,6 +189,8 @@ class Teaching:
         os.replace(aside, self._output / name)
         entry = Sidecar(name, writer.bytes, writer.sha256, copies)
         self._write(self._unfinished / f"{shard}.json", json.dumps(dataclasses.asdict(entry)).encode())
+        for asked in self._asked(split, shard):  # which would be kept twice
+            self._path(asked).unlink(missing_ok=True)
 
     def _publish(self) -> int:
         """Writes the manifest if all sidecars are finished; returns how many are not."""

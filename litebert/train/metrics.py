@@ -45,7 +45,17 @@ SHOWN = {
     "heldout_agreement": ".3f",
     BAD: "d",
 }
-MACHINE = {"tokens_per_s", "mfu", "loader_wait", "memory_gb", "checkpoint_s", "evaluation_s", "soft_mb_per_s"}
+MACHINE = {
+    "tokens_per_s",
+    "mfu",
+    "loader_wait",
+    "memory_gb",
+    "checkpoint_s",
+    "evaluation_s",
+    "soft_mb_per_s",
+    "soft_wait",
+    "teacher_busy",
+}
 
 
 def tag_of(name: str) -> str:

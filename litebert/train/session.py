@@ -64,12 +64,15 @@ class Task:
         fingerprints: of what the task reads beside the data, by name.
         beside: gives a corpus so that what the task wants beside it is read with it. ValueError where they do not
             belong together.
+        figures: of the machines that it asks, for a line of the log, since it was called before; it keeps nobody
+            waiting.
     """
 
     objective: Callable[[], Objective]
     operations: Callable[[Work], float]
     fingerprints: Mapping[str, str] = dataclasses.field(default_factory=dict)
     beside: Callable[[Corpus], Corpus] = lambda corpus: corpus
+    figures: Callable[[], Mapping[str, float]] = dict
 
 
 TaskOf = Callable[[Command, Corpus, World], Task]
@@ -225,7 +228,7 @@ def _attempt(ready: _Ready, world: World, stop: StopRequest, traced: int) -> int
             evaluation = Evaluation(
                 heldout, recipe.data, recipe.train.evaluate_samples, load_tokenizer(tokenizer), world, stop.starve
             )
-    rates = Rates(world, lambda step: task.operations(Work.of_step(step)), peak)
+    rates = Rates(world, lambda step: task.operations(Work.of_step(step)), peak, lambda: corpus.waited, task.figures)
     return Training(engine, folder, stop, rates, _unigram_loss(corpus), checkpoint, evaluation, traced).run(loader)
 
 

@@ -145,19 +145,18 @@ class School:
 
     def _kill(self, kind: str, job: Job) -> bool:
         """Returns whether the student must be started again."""
-        if kind == "teacher":
-            self._chance.choice(self._teachers).kill()
-        elif kind == "teachers":
-            for teacher in self._teachers:
+        if kind in ("teacher", "teachers"):
+            killed = [self._chance.choice(self._teachers)] if kind == "teacher" else self._teachers
+            for teacher in killed:
                 teacher.kill()
-            time.sleep(self._chance.uniform(0, 1.0))
+            for teacher in killed:
+                teacher.join()  # a busy machine takes its time, and who still dies would count as one at work
+            time.sleep(self._chance.uniform(0, 1.0) if kind == "teachers" else 0.0)
         else:
             targets = [self._chance.choice(job.ranks)] if kind == "rank" else job.alive()
             for pid in targets:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-        for teacher in self._teachers:
-            teacher.join(0.05)
         return kind in ("student", "rank")
 
     def _step(self, run: str) -> int:

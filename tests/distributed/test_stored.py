@@ -151,6 +151,18 @@ def test_they_lead_to_its_weights(bench: Bench, one_rank: Any, codec: str) -> No
     assert 0 < found < ENDS[codec] < 0.01 < apart(bench, "s_sampled", "s_words")
 
 
+def test_lines_tell_waiting_for_answers_from_waiting_for_data(bench: Bench, one_rank: Any) -> None:
+    """A teacher in the process sends none."""
+    stored, live = (
+        [json.loads(line) for line in (bench.run(run) / "metrics.jsonl").read_text().splitlines()]
+        for run in ("s_hidden", "s_live")
+    )
+    assert all(0 <= line["soft_wait"] <= line["loader_wait"] for line in stored)
+    assert stored[0]["soft_wait"] > 0
+    assert not any("soft_wait" in line for line in live)
+    assert not any("teacher_busy" in line for line in stored + live)
+
+
 def test_a_run_may_go_on_with_stored_answers(bench: Bench, one_rank: Any) -> None:
     """That it began with the teacher; the first half is the teacher's to the bit, the second the answers'."""
     changed, live = bench.metrics("s_change"), bench.metrics("s_live")

@@ -41,8 +41,10 @@ class Served:
 
 
 @contextlib.contextmanager
-def serving(lesson: Lesson, answer: Callable[[Asked], Columns] | None = None, port: int = 0) -> Iterator[Served]:
-    made = Service(lesson, answer or lesson.answers, f"grpc://127.0.0.1:{port}", TOKEN)
+def serving(
+    lesson: Lesson, answer: Callable[[Asked], Columns] | None = None, port: int = 0, kind: type[Service] = Service
+) -> Iterator[Served]:
+    made = kind(lesson, answer or lesson.answers, f"grpc://127.0.0.1:{port}", TOKEN)
     leaves = threading.Event()
     thread = threading.Thread(target=made.run, args=(leaves.is_set,))
     thread.start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -9,10 +10,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pyarrow.flight as flight
 import pytest
 import torch
 
@@ -20,10 +22,12 @@ import launcher.teach
 from litebert.data.loader import Loader
 from litebert.data.plan import DataConfig
 from litebert.data.split import Split
+from litebert.data.stopwatch import Stopwatch
 from litebert.distill.addresses import Address, announced, found
 from litebert.distill.fleet import Fleet, FleetFolder
 from litebert.distill.lesson import Lesson
 from litebert.distill.message import Asked
+from litebert.distill.service import Service
 from litebert.distill.stored import SoftFolder
 from tests.litebert.distill.services import TOKEN, Columns, equal, lesson_of, serving, student
 
@@ -101,7 +105,7 @@ def test_one_that_falls_silent_is_left(
     two_copies: Path, teacher_folder: Path, lesson: Lesson, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Stopped, its sockets open, as of a machine that hangs; it may come to itself."""
-    monkeypatch.setattr("litebert.distill.fleet.SILENCE", 3.0)
+    monkeypatch.setattr("litebert.distill.remote.SILENCE", 3.0)
     of = ["--teacher", str(teacher_folder), "--data", str(two_copies), "--codec.kind", "head", "--seed", "5"]
     script = str(Path(launcher.teach.__file__))
     process = subprocess.Popen([sys.executable, script, *of, "--serve", str(tmp_path)])
@@ -122,7 +126,7 @@ def test_one_that_falls_silent_is_left(
                 begun = time.monotonic()
                 for each in asked[4:]:
                     assert equal(both.answers(each, lesson.masked(each)), lesson.answers(each))
-                assert time.monotonic() - begun < 12.0
+                assert time.monotonic() - begun < 3.0
             os.kill(first, signal.SIGCONT)
             told = [each.result() for each in waiting]
         assert all(equal(one, lesson.answers(each)) for one, each in zip(told, asked[1:], strict=False))
@@ -130,6 +134,111 @@ def test_one_that_falls_silent_is_left(
     finally:
         process.kill()
         process.wait()
+
+
+@contextlib.contextmanager
+def silent(count: int) -> Iterator[list[Address]]:
+    """Sockets that accept and say nothing."""
+    with contextlib.ExitStack() as stack:
+        made = [stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=64)) for _ in range(count)]
+        yield [Address(f"grpc://127.0.0.1:{each.getsockname()[1]}", TOKEN) for each in made]
+
+
+def test_addresses_where_nobody_speaks_keep_nobody_waiting(two_copies: Path, lesson: Lesson) -> None:
+    """However many, and from the first block on; one alone would have held up some for as long as silence is borne."""
+    split = Split(two_copies, "train")
+    asked = [Asked(lesson.taught.answered, "train", block, 0) for block in range(16)]
+    with silent(12) as nobody, serving(lesson) as served, ThreadPoolExecutor(8) as pool:
+        fleet = student(*nobody, served.address)
+        begun = time.monotonic()
+        assert FleetFolder(fleet, split).taught.answered == lesson.taught.answered
+        told = list(pool.map(lambda each: fleet.answers(each, lesson.masked(each)), asked))
+        assert time.monotonic() - begun < 12.0
+        assert all(equal(one, lesson.answers(each)) for one, each in zip(told, asked, strict=True))
+        assert served.tally.blocks == served.tally.sent == len(asked)
+        assert "not heard yet" in fleet._faults(lambda taught: True)
+
+
+class _Deaf(Service):
+    """Says who it is, and nothing when it is asked for a block, until it is cured."""
+
+    asked: list[bytes]
+    cured: threading.Event
+
+    def do_get(self, context: flight.ServerCallContext, ticket: flight.Ticket) -> flight.FlightDataStream:
+        self.asked.append(ticket.ticket)
+        self.cured.wait(60)
+        return super().do_get(context, ticket)
+
+
+def test_one_that_was_silent_answers_what_it_was_asked_before_it_is_asked_more(
+    two_copies: Path, lesson: Lesson, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which holds nobody up; and all who wait for it leave together."""
+    monkeypatch.setattr("litebert.distill.remote.SILENCE", 3.0)
+    monkeypatch.setattr(_Deaf, "asked", [], raising=False)
+    monkeypatch.setattr(_Deaf, "cured", threading.Event(), raising=False)
+    asked = [Asked(lesson.taught.answered, "train", block, copy) for copy in (0, 1) for block in range(16)]
+
+    def told(window: list[Asked]) -> float:
+        begun = time.monotonic()
+        columns = list(pool.map(lambda each: fleet.answers(each, lesson.masked(each)), window))
+        seconds = time.monotonic() - begun
+        assert all(equal(one, lesson.answers(each)) for one, each in zip(columns, window, strict=True))
+        return seconds
+
+    with serving(lesson) as served, ThreadPoolExecutor(8) as pool, serving(lesson, kind=_Deaf) as deaf:
+        fleet = student(deaf.address, served.address)
+        FleetFolder(fleet, Split(two_copies, "train"))  # both are met
+        try:
+            assert told(asked[:16]) < 8.0
+            at_first = set(_Deaf.asked)
+            for _ in range(3):
+                assert told(asked[16:]) < 3.0
+                time.sleep(1.5)
+            assert at_first == set(_Deaf.asked) and len(at_first) < len(_Deaf.asked)
+        finally:
+            _Deaf.cured.set()
+        deadline = time.monotonic() + 30
+        while set(_Deaf.asked) == at_first and time.monotonic() < deadline:
+            told(asked[16:])
+            time.sleep(0.5)
+        assert set(_Deaf.asked) > at_first
+
+
+def test_how_busy_teachers_are(two_copies: Path, lesson: Lesson) -> None:
+    """Beside the clock of who answers; the block at hand counts as far as it is, and whoever asks does not wait."""
+    working = Stopwatch()
+
+    def slowly(asked: Asked) -> Columns:
+        with working:
+            time.sleep(0.4)
+            return lesson.answers(asked)
+
+    asked = [Asked(lesson.taught.answered, "train", block, 0) for block in range(10)]
+    with silent(1) as nobody, serving(lesson, slowly) as served, ThreadPoolExecutor(4) as pool:
+        fleet = student(served.address, *nobody)
+        fleet.answers(asked[0], lesson.masked(asked[0]))
+        looks: list[tuple[float, float]] = []
+
+        def look() -> float | None:
+            looks.append((time.monotonic(), working.seconds))
+            share = fleet.busy()
+            assert time.monotonic() - looks[-1][0] < 0.3
+            time.sleep(0.3)  # it is told in the background
+            return share
+
+        assert look() is None
+        fleet.answers(asked[1], lesson.masked(asked[1]))
+        time.sleep(1.0)
+        assert look() is None
+        for each in asked[2:]:
+            pool.submit(fleet.answers, each, lesson.masked(each))
+        time.sleep(2.0)
+        shares = [look(), look()]
+        for share, (begun, worked), (ended, more) in zip(shares, looks, looks[1:], strict=False):
+            assert share == pytest.approx((more - worked) / (ended - begun), abs=0.15)
+        assert shares[0] is not None and shares[1] is not None and shares[0] < 0.7 < shares[1]
 
 
 def test_teachers_that_would_answer_differently_are_refused(
@@ -195,7 +304,7 @@ def test_what_was_asked_for_ahead_in_vain_is_asked_for_again(two_copies: Path, l
 def test_another_teacher_at_the_same_place_is_noticed(
     two_copies: Path, lesson: Lesson, opinionated: Callable[[int], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("litebert.distill.fleet._MEET_EVERY", 1.0)
+    monkeypatch.setattr("litebert.distill.remote._MEET_EVERY", 1.0)
     asked = Asked(lesson.taught.answered, "train", 0, 0)
     with serving(lesson_of(two_copies, opinionated(2), "head")) as served, ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(Fleet([served.address.uri], TOKEN, patience=20).answers, asked, lesson.masked(asked))
