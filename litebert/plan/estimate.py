@@ -11,15 +11,15 @@ from typing import Any
 
 from litebert.model.encoder import ModelConfig
 from litebert.plan import network, overlap, time
+from litebert.plan.disk import KEPT
 from litebert.plan.heap import heap
-from litebert.plan.memory import Amount, of_rank
+from litebert.plan.memory import Amount, activations, of_rank
 from litebert.plan.network import Cluster
 from litebert.plan.work import Work, parameters
 from litebert.train.ds_config import read_ds_config, stage_of
 
 FILLED = 0.9  # share of a device's memory that may be planned with
 AS_FAST = 1.02  # a step this much longer than the fastest is as good
-MICRO_BATCH = ("inputs of layers", "activations", "attention weights", "logits of masked words")  # what it holds
 MICRO_TOKENS = tuple(2**power for power in range(11, 18))
 
 
@@ -103,8 +103,11 @@ def estimate(job: Job, cluster: Cluster, ds_config: dict[str, Any], micro_tokens
     largest = own.times(min(micro_tokens, own.tokens / micro + job.longest) / own.tokens)
     memory = of_rank(job.model, largest, ds_config, job.precision, ranks, device.on_cpu, job.recompute)
     memory["libraries"] = Amount(device.taken, "driver, kernels, scratch" if device.passes else "measured")
+    if device.on_cpu:
+        memory["copy for a checkpoint"] = Amount(count * KEPT / ranks, f"{count:,} x {KEPT} B / {ranks} ranks")
     if device.on_cpu and job.precision == "bf16":
-        memory |= heap(sum(memory[name].value for name in MICRO_BATCH if name in memory), job.steps)
+        kept = total(activations(job.model, largest, job.precision, on_cpu=True))
+        memory |= heap(kept / job.model.num_layers, job.steps)
     sent = network.sent(count, ds_config, job.precision, ranks, micro)
     times = time.of_step(
         job.model,
