@@ -68,8 +68,9 @@ def point(recipe: Recipe, length: int, cluster: Cluster) -> Point | str:
     batch = recipe.data.global_batch
     if batch < cluster.ranks:
         return f"{batch:,} samples of a step are less than one each"
-    job = Job(recipe.model_config(recipe.model.vocab_size), recipe.train.precision, Work.full(batch, length), length)
-    chosen = best(settings(job, cluster), cluster.device.memory)
+    model, train = recipe.model_config(recipe.model.vocab_size), recipe.train
+    job = Job(model, train.precision, Work.full(batch, length), length, train.steps, train.recompute)
+    chosen = best(settings(job, cluster), cluster.device.memory, recipe.data.micro_tokens)
     if chosen is None:
         return "no setting fits into the memory"
     done = sum(operations(job.model, job.work).values())

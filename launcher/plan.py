@@ -78,11 +78,11 @@ def plan(options: argparse.Namespace, overrides: list[str]) -> str:
         device = calibrated(recipe, corpus, ds_config, join_world(), ranks)
     cluster = Cluster(options.nodes, options.gpus, device)
     model = recipe.model_config(corpus.vocab_size if corpus else recipe.model.vocab_size)
-    job = Job(model, recipe.train.precision, work, longest)
+    job = Job(model, recipe.train.precision, work, longest, steps, recipe.train.recompute)
     all_settings = settings(job, cluster)
     here = estimate(job, cluster, ds_config, recipe.data.micro_tokens)
     teacher = PRESETS[options.teacher] if options.teacher else None
-    chosen = best(all_settings, device.memory)
+    chosen = best(all_settings, device.memory, recipe.data.micro_tokens)
     return page(recipe, job, cluster, corpus, here, all_settings, chosen, teacher, options.node_mtbf_days * DAY)
 
 

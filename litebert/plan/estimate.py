@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from litebert.model.encoder import ModelConfig
 from litebert.plan import network, overlap, time
-from litebert.plan.memory import Amount, of_rank
+from litebert.plan.disk import KEPT
+from litebert.plan.heap import heap
+from litebert.plan.memory import Amount, activations, of_rank
 from litebert.plan.network import Cluster
 from litebert.plan.work import Work, parameters
 from litebert.train.ds_config import read_ds_config, stage_of
 
 FILLED = 0.9  # share of a device's memory that may be planned with
-# oneDNN keeps as many compiled products, of the shapes met last; bytes of one, by what a recipe's memory grew by in 250
-# steps with and without them (docs/log.md).
-KERNELS, KERNEL = 1024, 1.2e6
 AS_FAST = 1.02  # a step this much longer than the fastest is as good
 MICRO_TOKENS = tuple(2**power for power in range(11, 18))
 
@@ -32,12 +32,16 @@ class Job:
         precision: fp32 or bf16.
         work: the mean step, of all ranks.
         longest: tokens of the longest sample.
+        steps: of the run.
+        recompute: whether layers are computed again for the backward.
     """
 
     model: ModelConfig
     precision: str
     work: Work
     longest: int
+    steps: int
+    recompute: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,17 +87,27 @@ def total(amounts: dict[str, Amount]) -> float:
 
 
 def estimate(job: Job, cluster: Cluster, ds_config: dict[str, Any], micro_tokens: int) -> Estimate:
-    """What a job comes to at a ZeRO stage, with micro-batches of so many tokens."""
+    """What a job comes to at a ZeRO stage, with micro-batches of so many tokens.
+
+    Raises ValueError where something is offloaded to the host.
+    """
+    if offloaded := [key for key in ds_config.get("zero_optimization", {}) if key.startswith("offload_")]:
+        raise ValueError(
+            f"zero_optimization.{' and '.join(offloaded)}: how fast a host updates and is sent to is not known, so"
+            " offloading is not planned: give --train.ds_config a file without it"
+        )
     stage, ranks, device = stage_of(ds_config), cluster.ranks, cluster.device
     count = sum(parameters(job.model).values())
     own = job.work.times(1 / ranks)
     micro = time.micro_steps(job.work, ranks, micro_tokens, job.longest)
     largest = own.times(min(micro_tokens, own.tokens / micro + job.longest) / own.tokens)
-    memory = of_rank(job.model, largest, ds_config, job.precision, ranks, device.on_cpu)
-    how = "driver, kernels, scratch" if device.passes else "measured peak less the above"
-    memory["libraries"] = Amount(device.taken, how)
+    memory = of_rank(job.model, largest, ds_config, job.precision, ranks, device.on_cpu, job.recompute)
+    memory["libraries"] = Amount(device.taken, "driver, kernels, scratch" if device.passes else "measured")
+    if device.on_cpu:
+        memory["copy for a checkpoint"] = Amount(count * KEPT / ranks, f"{count:,} x {KEPT} B / {ranks} ranks")
     if device.on_cpu and job.precision == "bf16":
-        memory["kernels"] = Amount(KERNELS * KERNEL, f"{KERNELS:,} x {KERNEL / 1e6} MB, one a shape, that oneDNN keeps")
+        kept = total(activations(job.model, largest, job.precision, on_cpu=True))
+        memory |= heap(kept / job.model.num_layers, job.steps)
     sent = network.sent(count, ds_config, job.precision, ranks, micro)
     times = time.of_step(
         job.model,
@@ -102,8 +116,9 @@ def estimate(job: Job, cluster: Cluster, ds_config: dict[str, Any], micro_tokens
         job.precision,
         device,
         state_share=count / (ranks if stage else 1),
+        recompute=job.recompute,
     )
-    hidden = overlap.hidden(job.model, ds_config, job.precision, micro, sent, times, cluster)
+    hidden = overlap.hidden(job.model, ds_config, job.precision, micro, sent, times, cluster, job.recompute)
     times |= network.seconds(sent, network.collectives(count, ds_config, job.precision, micro), cluster)
     return Estimate(stage, micro_tokens, micro, memory, sent, times, hidden)
 
@@ -118,11 +133,12 @@ def settings(job: Job, cluster: Cluster) -> list[Estimate]:
     return [estimate(job, cluster, file, size) for file, size in itertools.product(files, sizes)]
 
 
-def best(estimates: Iterable[Estimate], memory: float) -> Estimate | None:
+def best(estimates: Iterable[Estimate], memory: float, micro_tokens: int) -> Estimate | None:
     """The one that fits in a memory of so many bytes and is fastest; of those as fast the lowest stage, which sends
-    least and can be understood, then the smallest micro-batch. None where none fits."""
+    least and can be understood, then the micro-batch nearest to the recipe's. None where none fits."""
     fitting = [each for each in estimates if each.bytes <= FILLED * memory]
     if not fitting:
         return None
     enough = AS_FAST * min(each.seconds for each in fitting)
-    return min((each for each in fitting if each.seconds <= enough), key=lambda each: (each.stage, each.micro_tokens))
+    as_fast = (each for each in fitting if each.seconds <= enough)
+    return min(as_fast, key=lambda each: (each.stage, abs(math.log2(each.micro_tokens / micro_tokens))))

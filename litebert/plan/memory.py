@@ -50,7 +50,9 @@ def state(count: int, stage: int, precision: str, ranks: int) -> dict[str, Amoun
     }
 
 
-def activations(config: ModelConfig, work: Work, precision: str, on_cpu: bool) -> dict[str, Amount]:
+def activations(
+    config: ModelConfig, work: Work, precision: str, on_cpu: bool, recompute: bool = False
+) -> dict[str, Amount]:
     """What a micro-batch's forward keeps for its backward.
 
     Of a layer, for each token: the attention block's input H, q, k and v 3H, their context 2H (the kernel's, and joined
@@ -62,6 +64,7 @@ def activations(config: ModelConfig, work: Work, precision: str, on_cpu: bool) -
     Args:
         work: of the micro-batch.
         on_cpu: whether it is a CPU that computes.
+        recompute: whether only what enters each layer is kept, and the rest is computed again, a layer at a time.
     """
     width, hidden, tokens = width_of(precision), config.hidden_size, work.tokens
     fused_attention = not (on_cpu and precision == "bf16")
@@ -69,16 +72,20 @@ def activations(config: ModelConfig, work: Work, precision: str, on_cpu: bool) -
     row += 4 * config.num_heads if fused_attention else 0
     if config.dropout:
         row += 2 * hidden * (width if on_cpu else 1)
-    kept = {
-        "activations": Amount(
-            config.num_layers * tokens * row, f"{config.num_layers} layers x {tokens:,.0f} tokens x {row} B"
+    whole, kept = config.num_layers, {}
+    if recompute:
+        entering = hidden * width
+        whole, row = 1, row - entering
+        kept["inputs of layers"] = Amount(
+            config.num_layers * tokens * entering,
+            f"{config.num_layers} layers x {tokens:,.0f} tokens x {entering} B",
         )
-    }
+    kept["activations"] = Amount(whole * tokens * row, f"{whole} layers x {tokens:,.0f} tokens x {row} B")
     if not fused_attention:
         matrices = config.num_heads * work.squares * width
         kept["attention weights"] = Amount(
-            config.num_layers * matrices,
-            f"{config.num_layers} layers x {config.num_heads} heads x {work.squares:,.0f} x {width} B",
+            whole * matrices,
+            f"{whole} layers x {config.num_heads} heads x {work.squares:,.0f} x {width} B",
         )
     return kept
 
@@ -114,13 +121,19 @@ def buffers(ds_config: dict[str, Any], count: int, precision: str) -> Amount:
 
 
 def of_rank(
-    config: ModelConfig, micro_batch: Work, ds_config: dict[str, Any], precision: str, ranks: int, on_cpu: bool
+    config: ModelConfig,
+    micro_batch: Work,
+    ds_config: dict[str, Any],
+    precision: str,
+    ranks: int,
+    on_cpu: bool,
+    recompute: bool = False,
 ) -> dict[str, Amount]:
     """All that a rank holds of its device's memory, but what the libraries take for themselves."""
     count = sum(parameters(config).values())
     return {
         **state(count, stage_of(ds_config), precision, ranks),
-        **activations(config, micro_batch, precision, on_cpu),
+        **activations(config, micro_batch, precision, on_cpu, recompute),
         "logits of masked words": logits(config, micro_batch, precision),
         "communication buffers": buffers(ds_config, count, precision),
     }

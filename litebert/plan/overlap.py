@@ -23,6 +23,7 @@ def hidden(
     sent: dict[str, Amount],
     times: dict[str, Amount],
     cluster: Cluster,
+    recompute: bool = False,
 ) -> dict[str, Amount]:
     """Seconds of the sending that could hide, at the most, of each kind of bytes that are sent.
 
@@ -35,11 +36,13 @@ def hidden(
         micro: micro-batches of a rank in a step.
         sent: bytes of a rank in a step, by kind.
         times: seconds of the step's computing.
+        recompute: whether layers are computed again for the backward.
     """
     stage = stage_of(ds_config)
-    count, backward = sum(parameters(model).values()), time.backward(times, micro)
+    count = sum(parameters(model).values())
     counts = network.collectives(count, ds_config, precision, micro)
-    left = {BACKWARD: backward, FORWARD: backward / 2}  # of a micro-batch's passes
+    forward, backward = time.forward_and_backward(times, micro, recompute)
+    left = {BACKWARD: backward, FORWARD: forward}
     sendings = micro if stage >= 2 else 1
     found = {}
     for kind, seconds in network.seconds_each(sent, counts, cluster).items():

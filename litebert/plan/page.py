@@ -12,7 +12,7 @@ from litebert.plan.estimate import FILLED, Estimate, Job, total
 from litebert.plan.failures import NODE_MTBF, Failures
 from litebert.plan.memory import Amount
 from litebert.plan.network import Cluster
-from litebert.plan.work import operations, parameters
+from litebert.plan.work import computed_again, operations, parameters
 from litebert.recipe import Recipe
 
 
@@ -44,6 +44,8 @@ def page(
     hours = steps * own.seconds / 3600
     rate = work.tokens / own.seconds
     used = total(parts) / own.seconds / cluster.ranks / cluster.device.rate(job.precision)
+    if job.recompute:  # which is no use of the device: more work for the same end
+        parts["layers, computed again"] = Amount(computed_again(job.model, work), "")
     kept = {"checkpoints": disk.checkpoints(sum(counts.values()), recipe.train)}
     masked = float(corpus.samples) * work.masked / work.samples if corpus else work.masked * steps
     tokens = float(corpus.tokens) if corpus else work.tokens * steps
@@ -92,10 +94,11 @@ def page(
             f"{each.seconds * 1e3:>9,.1f}{fits}"
         )
     if chosen is None:
-        return "\n".join([*lines, f"choice    none fits in {FILLED:.0%} of the memory: more devices, or offload"])
+        instead = "more devices" if job.recompute else "more devices, or train.recompute true"
+        return "\n".join([*lines, f"choice    none fits in {FILLED:.0%} of the memory: {instead}"])
     lines.append(
         f"choice    ZeRO {chosen.stage} with data.micro_tokens {chosen.micro_tokens}: of what fits in {FILLED:.0%} of"
-        f" the memory and is within 2 % of the fastest step, the lowest stage, then the smallest micro-batch;"
+        f" the memory and is within 2 % of the fastest step, the lowest stage, then what is nearest to the recipe's;"
         f" {chosen.seconds / own.seconds:.2f} x the recipe's step"
     )
     return "\n".join(lines)

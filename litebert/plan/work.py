@@ -7,6 +7,7 @@ I = intermediate size, V = vocabulary.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -19,6 +20,7 @@ from litebert.model.encoder import ModelConfig
 from litebert.model.heads import PretrainingModel
 
 MASK_RATE = 0.15  # of tokens, where there are no data to count in
+IN_LAYERS = ("attention projections", "attention", "feed-forward")  # operations that train.recompute does again
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,6 +73,7 @@ def work_of(corpus: Corpus, mixture: dict[int, list[float]], batch: int, steps: 
     return total
 
 
+@functools.cache
 def parameters(config: ModelConfig) -> dict[str, int]:
     """How many numbers are trained, by part; counted on a model without memory."""
     with torch.device("meta"):
@@ -104,3 +107,9 @@ def operations(config: ModelConfig, work: Work) -> dict[str, float]:
     if config.pooler:
         forward["pair head"] = 2 * work.samples * hidden * (hidden + 2)
     return {name: 3 * count for name, count in forward.items()}
+
+
+def computed_again(config: ModelConfig, work: Work) -> float:
+    """Operations of the layers' second forward, where ``train.recompute`` is set."""
+    counts = operations(config, work)
+    return sum(counts[name] for name in IN_LAYERS) / 3

@@ -19,7 +19,7 @@ from litebert.model.heads import PretrainingModel
 from litebert.model.presets import PRESETS
 from litebert.objectives import ObjectiveConfig, PretrainingObjective
 from litebert.plan.memory import activations
-from litebert.plan.work import Work, operations, parameters, work_of
+from litebert.plan.work import Work, computed_again, operations, parameters, work_of
 
 LENGTHS = [10] * 5 + [24] * 7
 SHAPE = ModelConfig(
@@ -66,12 +66,20 @@ def test_operations_are_what_torch_counts(shape: str) -> None:
     assert sum(operations(config, work).values()) == counter.get_total_flops()
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("dropout", [0.0, 0.1])
-def test_activations_are_what_autograd_keeps(precision: str, dropout: float) -> None:
-    config = dataclasses.replace(SHAPES["bert"], num_layers=6, dropout=dropout)
-    encoder = Encoder(config).to(torch.bfloat16 if precision == "bf16" else torch.float32)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_operations_with_recompute_are_what_torch_counts(shape: str) -> None:
+    """A forward more of the layers, and none of the heads."""
+    config = SHAPES[shape]
+    objective = PretrainingObjective(PretrainingModel(config).bfloat16(), ObjectiveConfig(sop=float(config.pooler)))
+    objective.model.encoder.recompute = True
     batch, work = batch_of(LENGTHS, masked=29)
+    with FlopCounterMode(display=False) as counter:
+        objective(batch).loss.backward()
+    assert sum(operations(config, work).values()) + computed_again(config, work) == counter.get_total_flops()
+
+
+def kept_by(encoder: Encoder, batch: MicroBatch) -> int:
+    """Bytes that autograd keeps of a forward for its backward, weights left out."""
     weights = {parameter.untyped_storage().data_ptr() for parameter in encoder.parameters()}
     kept: dict[int, torch.UntypedStorage] = {}
 
@@ -83,8 +91,36 @@ def test_activations_are_what_autograd_keeps(precision: str, dropout: float) -> 
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         encoder(batch.ids, batch.token_types, batch.packing)
+    return sum(storage.nbytes() for storage in kept.values())
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+def test_activations_are_what_autograd_keeps(precision: str, dropout: float) -> None:
+    config = dataclasses.replace(SHAPES["bert"], num_layers=6, dropout=dropout)
+    encoder = Encoder(config).to(torch.bfloat16 if precision == "bf16" else torch.float32)
+    batch, work = batch_of(LENGTHS, masked=29)
     planned = sum(amount.value for amount in activations(config, work, precision, on_cpu=True).values())
-    assert planned == pytest.approx(sum(storage.nbytes() for storage in kept.values()), rel=0.05)
+    assert planned == pytest.approx(kept_by(encoder, batch), rel=0.05)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_recomputed_activations_are_the_inputs_of_layers_and_one_layer(precision: str) -> None:
+    """What autograd keeps of a recomputed forward; and in the backward, of a layer, as a second one adds it."""
+    batch, work = batch_of(LENGTHS, masked=29)
+
+    def encoder_of(layers: int) -> Encoder:
+        config = dataclasses.replace(SHAPES["bert"], num_layers=layers)
+        return Encoder(config).to(torch.bfloat16 if precision == "bf16" else torch.float32)
+
+    recomputed = encoder_of(40)
+    recomputed.recompute = True
+    planned = activations(recomputed.config, work, precision, on_cpu=True, recompute=True)
+    entering = planned.pop("inputs of layers").value
+    assert entering == pytest.approx(kept_by(recomputed, batch), rel=0.05)
+    one, two = (kept_by(encoder_of(layers), batch) for layers in (1, 2))
+    within = sum(amount.value for amount in planned.values())
+    assert within + entering / 40 == pytest.approx(two - one, rel=0.05)
 
 
 def test_the_work_of_a_run_is_the_mean_of_its_steps(shards, tmp_path) -> None:
