@@ -170,7 +170,7 @@ class Recipe:
                 "data.micro_tokens": self.data.micro_tokens,
                 "model.max_positions": self.model.max_positions,
             }.items()
-            if value < seq_length
+            if isinstance(value, int) and value < seq_length
         ]
         if self.objective.pairs not in (None, pairs):
             here = f"objective.{self.objective.pairs} {getattr(self.objective, self.objective.pairs)}"

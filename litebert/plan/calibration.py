@@ -58,7 +58,7 @@ def calibrated(recipe: Recipe, corpus: Corpus, ds_config: dict[str, Any], world:
             largest = max(largest, Work.of_batch(batch), key=lambda work: work.tokens)
         passes.append(sum(operations(config, Work.of_step(step)).values()) / seconds)
         updates.append(seconds_of(lambda: engine.update(0.0), world.device))
-    rate = matrix_rate(config, precision, recipe.data.micro_tokens, world.device)
+    rate = matrix_rate(config, precision, recipe.data.budget, world.device)
     held = of_rank(config, largest, ds_config, precision, world.size, not on_gpu)
     arithmetic = sum(amount.value for amount in held.values())
     known = device_called(torch.cuda.get_device_name()) if on_gpu else None

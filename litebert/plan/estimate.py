@@ -21,6 +21,9 @@ FILLED = 0.9  # share of a device's memory that may be planned with
 KERNELS, KERNEL = 1024, 1.2e6
 AS_FAST = 1.02  # a step this much longer than the fastest is as good
 MICRO_TOKENS = tuple(2**power for power in range(11, 18))
+# What data.micro_tokens auto comes to at the most. By these figures twice as many on an H100 are worth 4 % to the
+# smallest of the presets, and less to others; a processor has no kernels to start, and its caches are small.
+MOST_TOKENS = {"cuda": 65_536, "cpu": 8_192}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,10 +115,14 @@ def settings(job: Job, cluster: Cluster) -> list[Estimate]:
     """Every ZeRO stage that the precision allows, with the files in ds_configs, at powers of two of micro_tokens."""
     stages = [stage for stage in range(4) if stage or job.precision == "fp32"]
     files = [read_ds_config(Path(f"ds_configs/zero{stage}.json"), job.precision) for stage in stages]
+    return [estimate(job, cluster, file, size) for file, size in itertools.product(files, sizes(job, cluster))]
+
+
+def sizes(job: Job, cluster: Cluster) -> list[int]:
+    """Powers of two that micro_tokens could be, ascending; more than the last would change nothing."""
     own = job.work.tokens / cluster.ranks + job.longest
     possible = [size for size in MICRO_TOKENS if size >= 2 * job.longest]
-    sizes = [size for size in possible if size < 2 * own] or possible[:1]  # more would change nothing
-    return [estimate(job, cluster, file, size) for file, size in itertools.product(files, sizes)]
+    return [size for size in possible if size < 2 * own] or possible[:1]
 
 
 def best(estimates: Iterable[Estimate], memory: float) -> Estimate | None:
