@@ -10,19 +10,22 @@ overridden as --section.key value.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import sys
 from pathlib import Path
+from typing import Any, Literal
 
 import torch
 
 from data_tools.shards.cache import Cache
 from litebert.data.corpus import Corpus
 from litebert.data.mixture import Mixture
+from litebert.data.plan import AUTO, DataConfig
 from litebert.model.presets import PRESETS
 from litebert.plan.calibration import calibrated
 from litebert.plan.devices import DEVICES
-from litebert.plan.estimate import Job, best, estimate, settings
+from litebert.plan.estimate import Estimate, Job, best, estimate, settings, sizes
 from litebert.plan.failures import DAY, NODE_MTBF
 from litebert.plan.network import Cluster
 from litebert.plan.page import page
@@ -75,15 +78,27 @@ def plan(options: argparse.Namespace, overrides: list[str]) -> str:
         raise ValueError("--device here measures real steps: give it --data SHARDS")
     else:
         _together(options.gpus)
-        device = calibrated(recipe, corpus, ds_config, join_world(), ranks)
+        measured = recipe
+        if recipe.data.micro_tokens == AUTO:  # what is measured is to be a number
+            data = dataclasses.replace(recipe.data, micro_tokens=max(DataConfig().budget, 2 * longest))
+            measured = dataclasses.replace(recipe, data=data)
+        device = calibrated(measured, corpus, ds_config, join_world(), ranks)
     cluster = Cluster(options.nodes, options.gpus, device)
     model = recipe.model_config(corpus.vocab_size if corpus else recipe.model.vocab_size)
     job = Job(model, recipe.train.precision, work, longest, steps, recipe.train.recompute)
     all_settings = settings(job, cluster)
-    here = estimate(job, cluster, ds_config, recipe.data.micro_tokens)
+    here = _here(job, cluster, ds_config, recipe.data.micro_tokens)
     teacher = PRESETS[options.teacher] if options.teacher else None
     chosen = best(all_settings, device.memory, recipe.data.micro_tokens)
     return page(recipe, job, cluster, corpus, here, all_settings, chosen, teacher, options.node_mtbf_days * DAY)
+
+
+def _here(job: Job, cluster: Cluster, ds_config: dict[str, Any], micro_tokens: int | Literal["auto"]) -> Estimate:
+    """The recipe's setting. Its auto is the best size at its stage, or the smallest where none fits."""
+    if micro_tokens != AUTO:
+        return estimate(job, cluster, ds_config, int(micro_tokens))
+    possible = [estimate(job, cluster, ds_config, size) for size in sizes(job, cluster)]
+    return best(possible, cluster.device.memory) or possible[0]
 
 
 def main() -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import difflib
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -170,7 +171,7 @@ class Recipe:
                 "data.micro_tokens": self.data.micro_tokens,
                 "model.max_positions": self.model.max_positions,
             }.items()
-            if value < seq_length
+            if isinstance(value, int) and value < seq_length
         ]
         if self.objective.pairs not in (None, pairs):
             here = f"objective.{self.objective.pairs} {getattr(self.objective, self.objective.pairs)}"
@@ -388,6 +389,9 @@ def _build(parsed: Namespace, source: str, configs: Mapping[str, type]) -> Recip
     sections, problems = {}, []
     for name, config in configs.items():
         values = parsed[name].as_dict()
+        if endless := [f"{key} {value} is no finite number" for key, value in values.items() if not _finite(value)]:
+            problems.append(f"{name}: {'; '.join(endless)}")
+            continue
         if name == "model":
             values["vocab_size"] = PRESETS[values.pop("preset")].vocab_size
         try:
@@ -400,6 +404,15 @@ def _build(parsed: Namespace, source: str, configs: Mapping[str, type]) -> Recip
     if problems:
         raise ValueError(f"{source}: {'; '.join(problems)}")
     return recipe
+
+
+def _finite(value: object) -> bool:
+    """Whether the numbers in a value, if there are any, are numbers and not infinite."""
+    if isinstance(value, Mapping):
+        return all(map(_finite, value.values()))
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return all(map(_finite, value))
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def _attempt(source: str, parse: Callable[[], T]) -> T:

@@ -22,6 +22,7 @@ from litebert.data.order import Order
 from litebert.data.split import Split
 
 I64 = npt.NDArray[np.int64]
+AUTO: Literal["auto"] = "auto"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +31,9 @@ class DataConfig:
 
     Attributes:
         global_batch: samples per optimizer step, over all ranks.
-        micro_tokens: tokens a rank processes at once, at most.
+        micro_tokens: tokens a rank processes at once, at most. It bounds memory, and changes results by rounding alone.
+            auto: as many as there is memory for, found by trying some; a run that is continued on the same number and
+            kind of devices keeps its number.
         seed: of the order.
         mixture: the shares of several --data folders in a batch, by the step from which they hold:
             {0: [1, 0], 9000: [0, 1]} is the first folder for 9000 steps, then the second. They need not add up to 1,
@@ -42,7 +45,7 @@ class DataConfig:
     """
 
     global_batch: int = 256
-    micro_tokens: int = 8192
+    micro_tokens: int | Literal["auto"] = 8192
     seed: int = 1
     mixture: dict[int, list[float]] = dataclasses.field(default_factory=dict)
     corrupt: Literal["stop", "quarantine"] = "stop"
@@ -50,7 +53,7 @@ class DataConfig:
     cache_gb: float = 20.0
 
     def __post_init__(self) -> None:
-        positive = ("global_batch", "micro_tokens", "cache_gb")
+        positive = ["global_batch", "cache_gb", *(["micro_tokens"] if self.micro_tokens != AUTO else [])]
         problems = [f"{name} {getattr(self, name)} is not positive" for name in positive if getattr(self, name) <= 0]
         if self.mixture and min(self.mixture) != 0:
             problems.append(f"mixture begins at step {min(self.mixture)}: say the shares from step 0 on")
@@ -61,6 +64,12 @@ class DataConfig:
         ]
         if problems:
             raise ValueError("; ".join(problems))
+
+    @property
+    def budget(self) -> int:
+        """``micro_tokens``, where it is a number: a session makes one of auto before it cuts batches."""
+        assert isinstance(self.micro_tokens, int)
+        return self.micro_tokens
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,7 +123,7 @@ class Plan:
         Raises ValueError where a micro-batch cannot hold two samples, or the mixture does not fit the folders.
         """
         self.corpus = data if isinstance(data, Corpus) else Corpus([data])
-        if config.micro_tokens < 2 * self.corpus.seq_length:
+        if config.micro_tokens != AUTO and config.budget < 2 * self.corpus.seq_length:
             raise ValueError(
                 f"data.micro_tokens {config.micro_tokens} is less than two samples of the data"
                 f" ({self.corpus.seq_length} tokens each); raise it to {2 * self.corpus.seq_length} or more"
@@ -178,7 +187,7 @@ class Plan:
         Raises ValueError where the batch has fewer samples than there are micro-batches to fill.
         """
         # Cutting at equal shares of the tokens makes no part larger than its share and one sample more.
-        largest_share = self._config.micro_tokens - int(step.lengths.max())
+        largest_share = self._config.budget - int(step.lengths.max())
         micro_steps = -(-step.counts.tokens // (world_size * largest_share))
         parts = world_size * micro_steps
         if len(step.lengths) < parts:

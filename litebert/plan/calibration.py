@@ -64,7 +64,7 @@ def calibrated(recipe: Recipe, corpus: Corpus, ds_config: dict[str, Any], world:
     """
     on_gpu = world.device.type == "cuda"
     data = dataclasses.replace(recipe.data, corrupt="stop")
-    finer = dataclasses.replace(data, micro_tokens=max(corpus.seq_length, data.micro_tokens // FINER))
+    finer = dataclasses.replace(data, micro_tokens=max(corpus.seq_length, data.budget // FINER))
     before = float(psutil.Process().memory_info().rss)
     model = initial_model(recipe, corpus)
     config, precision, recompute = model.config, recipe.train.precision, recipe.train.recompute
@@ -84,7 +84,7 @@ def calibrated(recipe: Recipe, corpus: Corpus, ds_config: dict[str, Any], world:
         for batch in step.micro_batches:
             largest = max(largest, Work.of_batch(batch), key=lambda work: work.tokens)
         updates.append(seconds_of(lambda: engine.update(0.0), world.device))
-    rate = matrix_rate(config, precision, recipe.data.micro_tokens, world.device)
+    rate = matrix_rate(config, precision, recipe.data.budget, world.device)
     whole, fine = passes[2::2], passes[3::2]
     reached, each = separated(list(zip(whole, fine, strict=True)), rate)
     held = of_rank(config, largest, ds_config, precision, world.size, not on_gpu, recompute)

@@ -7,8 +7,9 @@ import itertools
 import math
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from litebert.data.plan import AUTO
 from litebert.model.encoder import ModelConfig
 from litebert.plan import network, overlap, time
 from litebert.plan.disk import KEPT
@@ -21,6 +22,9 @@ from litebert.train.ds_config import read_ds_config, stage_of
 FILLED = 0.9  # share of a device's memory that may be planned with
 AS_FAST = 1.02  # a step this much longer than the fastest is as good
 MICRO_TOKENS = tuple(2**power for power in range(11, 18))
+# What data.micro_tokens auto comes to at the most. By these figures twice as many on an H100 are worth 4 % to the
+# smallest of the presets, and less to others; a processor has no kernels to start, and its caches are small.
+MOST_TOKENS = {"cuda": 65_536, "cpu": 8_192}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,18 +131,24 @@ def settings(job: Job, cluster: Cluster) -> list[Estimate]:
     """Every ZeRO stage that the precision allows, with the files in ds_configs, at powers of two of micro_tokens."""
     stages = [stage for stage in range(4) if stage or job.precision == "fp32"]
     files = [read_ds_config(Path(f"ds_configs/zero{stage}.json"), job.precision) for stage in stages]
+    return [estimate(job, cluster, file, size) for file, size in itertools.product(files, sizes(job, cluster))]
+
+
+def sizes(job: Job, cluster: Cluster) -> list[int]:
+    """Powers of two that micro_tokens could be, ascending; more than the last would change nothing."""
     own = job.work.tokens / cluster.ranks + job.longest
     possible = [size for size in MICRO_TOKENS if size >= 2 * job.longest]
-    sizes = [size for size in possible if size < 2 * own] or possible[:1]  # more would change nothing
-    return [estimate(job, cluster, file, size) for file, size in itertools.product(files, sizes)]
+    return [size for size in possible if size < 2 * own] or possible[:1]
 
 
-def best(estimates: Iterable[Estimate], memory: float, micro_tokens: int) -> Estimate | None:
+def best(estimates: Iterable[Estimate], memory: float, micro_tokens: int | Literal["auto"] = AUTO) -> Estimate | None:
     """The one that fits in a memory of so many bytes and is fastest; of those as fast the lowest stage, which sends
-    least and can be understood, then the micro-batch nearest to the recipe's. None where none fits."""
+    least and can be understood, then the micro-batch nearest to the recipe's, or to the most that auto takes on a GPU.
+    None where none fits."""
     fitting = [each for each in estimates if each.bytes <= FILLED * memory]
     if not fitting:
         return None
     enough = AS_FAST * min(each.seconds for each in fitting)
     as_fast = (each for each in fitting if each.seconds <= enough)
-    return min(as_fast, key=lambda each: (each.stage, abs(math.log2(each.micro_tokens / micro_tokens))))
+    wanted = MOST_TOKENS["cuda"] if micro_tokens == AUTO else int(micro_tokens)
+    return min(as_fast, key=lambda each: (each.stage, abs(math.log2(each.micro_tokens / wanted))))

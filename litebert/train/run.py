@@ -1,6 +1,7 @@
 """A run folder: what lies in it, and what makes a continuation the same run.
 
 RUN/run.json  recipe.yaml  tokenizer/  ledger.bin  metrics.jsonl  tensorboard/  checkpoints/  done.json  log.txt
+    micro_tokens.json, where data.micro_tokens is auto: how many they came to, by devices and engine
     rollbacks.json, where there was one: the batches that are left out; errors/, where there were some
     .lock: whoever trains holds it; .starts, where there are jobs: what slurm/job.sh notes of them
 """
@@ -28,7 +29,7 @@ from litebert.train.journal import ERRORS, LOG, record
 from litebert.train.world import World
 
 RECORD, LOCK, STARTS = "run.json", ".lock", ".starts"
-ROLLBACKS = "rollbacks.json"
+ROLLBACKS, SIZES = "rollbacks.json", "micro_tokens.json"
 PATIENCE = 5.0  # seconds in which whoever looks whether a run trains has let go of its lock
 UNRECORDED = ("answers.precision", "answers.seed")  # fingerprints that no record of an earlier version has
 MOST_ROLLBACKS, RECENT = 3, 100  # so many within so many steps; after that it is not the batches' fault
@@ -206,7 +207,7 @@ class RunFolder:
 
 def _early(entry: Path) -> bool:
     """Whether a start that did not come far may have left it."""
-    return entry.suffix == ".tmp" or entry.name.startswith(".") or entry.name in (LOG, ERRORS)
+    return entry.suffix == ".tmp" or entry.name.startswith(".") or entry.name in (LOG, ERRORS, SIZES)
 
 
 def versions() -> dict[str, str]:

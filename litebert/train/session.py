@@ -42,6 +42,7 @@ from litebert.train.rates import Rates
 from litebert.train.rendezvous import Absent
 from litebert.train.run import PATIENCE, RunFolder, beginning
 from litebert.train.schedule import is_over
+from litebert.train.sizing import Sizing
 from litebert.train.stopping import CONTINUE, Starved, StopRequest
 from litebert.train.watch import Watch
 from litebert.train.world import World, join_world
@@ -109,7 +110,8 @@ def _attempts(ready: _Ready, world: World, stop: StopRequest, traced: int) -> in
     """Trains, and goes back where steps keep going bad; as ``train``."""
     while True:
         try:
-            return _attempt(ready, world, stop, traced)
+            with Sizing(ready.folder, ready.ds_config, world).explained():
+                return _attempt(ready, world, stop, traced)
         except DamagedBlock as error:
             raise ValueError(f"{error}, or train without it: --data.corrupt quarantine") from error
         except RollBack as back:
@@ -212,6 +214,7 @@ def _attempt(ready: _Ready, world: World, stop: StopRequest, traced: int) -> int
             folder.finish(start)
             print(f"{folder.path}: all {start} steps are done")
         return DONE
+    recipe = Sizing(folder, ready.ds_config, world).sized(corpus, task.objective, start)
     group = agreement(recipe.data)
     loader = Loader(corpus, recipe.data, world.rank, world.size, start, recipe.train.steps, group, stop.starve)
     objective = task.objective()
@@ -221,7 +224,7 @@ def _attempt(ready: _Ready, world: World, stop: StopRequest, traced: int) -> int
         print(_summary(recipe, corpus, objective.model.parameter_count(), stage_of(ready.ds_config), world), flush=True)
     engine = Engine(objective, recipe.optimizer, recipe.train.precision, ready.ds_config, world, checkpoint)
     shape = objective.model.config
-    peak = peak_rate(shape, recipe.train.precision, recipe.data.micro_tokens, world.device)
+    peak = peak_rate(shape, recipe.train.precision, recipe.data.budget, world.device)
     evaluation = None
     if heldout := ready.heldout:
         with heldout.splits[0].tokenizer() as tokenizer:
@@ -248,7 +251,7 @@ def _summary(recipe: Recipe, corpus: Corpus, parameters: int, stage: int, world:
     batch, steps, length = recipe.data.global_batch, recipe.train.steps, corpus.tokens / corpus.samples
     tokens = batch * length
     epochs = steps * batch / corpus.samples
-    micro = f"micro-batches of at most {recipe.data.micro_tokens:,}"
+    micro = f"micro-batches of at most {recipe.data.budget:,}"
     return "\n".join(
         [
             f"model  {parameters:,} parameters, vocabulary {corpus.vocab_size:,}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 import yaml
 
 from litebert.model.presets import PRESETS
-from litebert.recipe import Recipe, fixed, parse_command
+from litebert.recipe import OF_DISTILLATION, SECTIONS, Recipe, fixed, parse_command
 
 REPOSITORY = Path(__file__).parents[2]
 FOLDERS = ("--data", "SHARDS", "--run", "RUN")
@@ -113,6 +114,39 @@ def test_the_problems_of_all_sections_are_one_error() -> None:
     )
     for part in ("lr -1", "eps 0", "steps 0", "num_heads 5", "global_batch 0"):
         assert part in message
+
+
+FLOATS = sorted(
+    f"{section}.{field.name}"
+    for section, config in (SECTIONS | OF_DISTILLATION).items()
+    for field in dataclasses.fields(config)
+    if field.type == "float"
+)
+
+
+@pytest.mark.parametrize("key", FLOATS)
+def test_numbers_that_are_not_finite_are_refused(key: str) -> None:
+    section, name = key.split(".")
+    for text, value in ((".nan", "nan"), (".inf", "inf"), ("-.inf", "-inf")):
+        with pytest.raises(ValueError, match=rf"{section}: {name} {value} is no finite number$"):
+            distilled(f"--{key}={text}")
+
+
+def test_so_they_are_within_lists_and_all_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "wrong.yaml"
+    path.write_text("optimizer: {lr: .nan, betas: [0.9, .inf], eps: 0}\ndata: {mixture: {0: [1, .nan]}}\n")
+    message = refusal("--config", str(path), "--train.steps", "0")
+    for part in ("data: mixture ", "optimizer: lr nan is no finite", "betas (0.9, inf) is no", "train: steps 0 is not"):
+        assert part in message, message
+
+
+@pytest.mark.parametrize("value", ["automatic", "0", "-1", "1.5"])
+def test_micro_tokens_are_a_positive_number_or_auto(value: str) -> None:
+    message = refusal(f"--data.micro_tokens={value}")
+    assert "micro_tokens" in message and value in message
+    recipe = parse("--data.micro_tokens", "auto")
+    assert recipe.data.micro_tokens == "auto" and Recipe.from_dict(yaml.safe_load(recipe.to_yaml())) == recipe
+    recipe.check_data(512, "sop")
 
 
 def test_contradictions_between_sections_are_one_error() -> None:

@@ -44,7 +44,7 @@ def test_the_matrix_rate_is_that_of_random_numbers() -> None:
     operands: list[torch.Tensor] = []
 
     class Products(TorchDispatchMode):
-        def __torch_dispatch__(self, function, types, arguments=(), options=None):  # type: ignore[no-untyped-def]
+        def __torch_dispatch__(self, function, types, arguments=(), options=None):
             if function is torch.ops.aten.mm.default:
                 operands.extend(arguments)
             return function(*arguments, **(options or {}))

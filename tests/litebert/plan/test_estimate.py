@@ -68,6 +68,15 @@ def test_a_page_without_data() -> None:
     assert "run       700 steps x" in page and "choice    ZeRO" in page and "all samples full" in page
 
 
+def test_a_page_of_a_recipe_without_a_size_is_of_the_size_that_it_recommends() -> None:
+    recipe = ("launcher/recipes/albert_base.yaml", "--device", "H100", "--gpus", "8")
+    page = printed(*recipe, "--data.micro_tokens", "auto")
+    chosen = int(page.split("choice    ZeRO 1 with data.micro_tokens ")[1].split(":")[0])
+    assert f"{chosen:,} tokens at once" in page and "1.00 x the recipe's step" in page
+    said = printed(*recipe, "--data.micro_tokens", str(chosen))
+    assert page[page.index("step  ") :] == said[said.index("step  ") :]
+
+
 def test_a_page_of_a_cluster_with_teachers() -> None:
     page = printed("launcher/recipes/distil_6l.yaml", "--nodes", 4, "--gpus", 8, "--teacher", "bert-base")
     (failures,) = (line for line in page.splitlines() if line.startswith("failures"))
