@@ -144,9 +144,15 @@ def test_a_measured_plan_is_near_what_then_happens(bench: Bench, precision: str,
 
 
 def test_a_measured_device_knows_what_a_micro_batch_costs(bench: Bench) -> None:
-    """A model so small that little but the cost of a pass is left: the fewer of them, the faster."""
+    """A model so small that little but the cost of a pass is left: the fewer of them, the faster. Other work on the
+    machine may hide that once or twice."""
     sizes = ["--data.global_batch", "256", "--data.micro_tokens", "1024"]
-    page = printed(bench.folder / "recipe.yaml", "--data", bench.shards, "--device", "here", *sizes)
-    rows = [line.split() for line in page.split("step ms\n")[1].splitlines()]
-    milliseconds = {int(row[1].replace(",", "")): float(row[4].replace(",", "")) for row in rows if row[0] == "1"}
-    assert len(milliseconds) > 1 and milliseconds[min(milliseconds)] > 1.05 * milliseconds[max(milliseconds)]
+
+    def is_seen() -> bool:
+        page = printed(bench.folder / "recipe.yaml", "--data", bench.shards, "--device", "here", *sizes)
+        rows = [line.split() for line in page.split("step ms\n")[1].splitlines()]
+        milliseconds = {int(row[1].replace(",", "")): float(row[4].replace(",", "")) for row in rows if row[0] == "1"}
+        assert len(milliseconds) > 1
+        return milliseconds[min(milliseconds)] > 1.05 * milliseconds[max(milliseconds)]
+
+    assert any(is_seen() for _ in range(3))
