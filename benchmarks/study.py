@@ -89,7 +89,7 @@ PAPER = {"without ce": -2.96, "without cos": -1.46, "without mlm": -0.31, "from 
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 SHORT = {"train.samples": 2000, "train.epochs": 3, "train.seeds": 3, "train.learning_rates": "[3e-4, 1e-3]"}
 LONG = {"train.samples": 4000, "train.epochs": 4, "train.seeds": 3, "train.learning_rates": "[1e-4, 3e-4]"}
-LONGER = ("student", "teacher", "control", "narrow", "albert")
+LONGER = ("student", "teacher", "control", "narrow")
 BUDGETS = {"tasks": (SHORT, ("teacher", *STUDENTS)), "longer": (LONG, LONGER)}
 
 

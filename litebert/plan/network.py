@@ -86,8 +86,7 @@ def sent(parameters: int, ds_config: dict[str, Any], precision: str, ranks: int,
 def collectives(parameters: int, ds_config: dict[str, Any], precision: str, micro: int) -> dict[str, int]:
     """How many a step has, by what they send: as many as there are buckets, if no tensor is larger than one.
 
-    New weights of stages 1 and 2 come by group. So do norms, of a number each, where no rank has whole gradients; in
-    bf16, stage 2 has one more, of whether they are finite.
+    New weights of stages 1 and 2 come by group. So do norms, of a number each, where no rank has whole gradients.
     """
     stage, again = stage_of(ds_config), parameters - kept_whole(parameters, ds_config)
     fetched = size_of(ds_config, "stage3_prefetch_bucket_size")
@@ -95,7 +94,7 @@ def collectives(parameters: int, ds_config: dict[str, Any], precision: str, micr
         "gradients": math.ceil(parameters / bucket_of(ds_config, precision)) * (micro if stage >= 2 else 1),
         "weights": (0, GROUPS, GROUPS, micro * math.ceil(parameters / fetched))[stage],
         "weights, again": (0, 0, 0, micro * math.ceil(again / fetched))[stage],
-        "norms": 0 if after_backward(stage, precision) else GROUPS + (stage == 2 and precision == "bf16"),
+        "norms": 0 if after_backward(stage, precision) else GROUPS,
     }
 
 
