@@ -15,7 +15,7 @@ from litebert.objectives import Objective
 MASK = "[MASK]"
 SENTENCES = (
     "新华社北京1月15日[MASK]",
-    "中共中央总书记、国家[MASK]江泽民今天会见了外宾。",
+    "北京是中国的首[MASK]，历史悠久。",
     "改革开放以来，我国[MASK]建设取得了很大成就。",
     "酒店的服务态度很[MASK]，下次还会来住。",
     "这[MASK]书的内容很好，值得一看。",

@@ -55,6 +55,8 @@ def finetune(
             "versions": versions(),
         }
         best.model.save_pretrained(folder)
+        candidate.tokenizer.backend_tokenizer.no_truncation()  # which training set: texts may be longer in use
+        candidate.tokenizer.backend_tokenizer.no_padding()
         candidate.tokenizer.save_pretrained(folder)
         (folder / RECORD).write_text(json.dumps(record, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
         (folder / "README.md").write_text(_card(record, best.model, family.head, output.name), encoding="utf-8")

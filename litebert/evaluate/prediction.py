@@ -40,7 +40,7 @@ def predicted(
 
 def arguments(config: FinetuneConfig, folder: str, **more: Any) -> Any:
     """The settings of a Trainer that writes and prints nothing, here."""
-    return transformers.TrainingArguments(
+    made = transformers.TrainingArguments(
         output_dir=folder,
         per_device_train_batch_size=config.batch,
         per_device_eval_batch_size=2 * config.batch,
@@ -54,6 +54,8 @@ def arguments(config: FinetuneConfig, folder: str, **more: Any) -> Any:
         disable_tqdm=True,
         **more,
     )
+    made._n_gpu = 1  # on more the Trainer would multiply the batch by their number
+    return made
 
 
 def device() -> str:

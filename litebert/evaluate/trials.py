@@ -26,7 +26,7 @@ from litebert.train.run import write
 
 CONFIDENCE = 0.95
 ARMS = ("floor", "shuffled", "distilled")  # beside the model itself
-PACKAGES = ("torch", "transformers", "accelerate", "tokenizers", "numpy", "rjieba")
+PACKAGES = ("torch", "transformers", "accelerate", "tokenizers", "numpy", "rjieba", "nltk")
 CODE = (
     "augmentation",
     "candidate",

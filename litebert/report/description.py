@@ -5,6 +5,8 @@ from __future__ import annotations
 from litebert.model.encoder import ModelConfig
 from litebert.recipe import Recipe
 
+LOSSES = {"objective": ("mlm", "sop", "nsp"), "distill": ("ce", "cos", "sop", "hidden", "relation")}
+
 
 def architecture(shape: ModelConfig) -> str:
     """Layers and widths of a model, and what its layers share."""
@@ -24,6 +26,12 @@ def training(recipe: Recipe, step: int) -> str:
 
 
 def objective(recipe: Recipe) -> str:
-    """What was learnt, with its weights."""
-    weights = [f"{name} {weight:g}" for name, weight in recipe.to_dict()["objective"].items() if weight]
-    return ", ".join(weights) + ", distilled from a teacher" * (recipe.distill is not None)
+    """What was learnt, with its weights: from labels, and from a teacher if it was asked anything."""
+    named = recipe.to_dict()
+
+    def weights(part: str) -> str:
+        of = named.get(part) or {}
+        return ", ".join(f"{name} {of[name]:g}" for name in LOSSES[part] if of.get(name))
+
+    labels, teacher = weights("objective"), weights("distill")
+    return "; ".join([*([labels] if labels else []), *([f"from a teacher {teacher}"] if teacher else [])])
