@@ -33,7 +33,7 @@ MODELS = {
 SHAPES = {"control": "student", "no pretraining": "student"}  # whose size and speed are those of another
 PAPER = {  # parameters, speed, score: Sanh et al. 2019, tables 1 and 3; Lan et al. 2020, table 2, base beside BERT's
     "student": "60 %, 1.6x, 97 %",
-    "albert": "11 %, , 97 %",
+    "albert": "11 %, –, 97 %",
 }
 
 

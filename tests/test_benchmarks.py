@@ -324,3 +324,14 @@ def test_the_study_tables_differences_from_the_student(benchmarks):
     ]
     assert cells[4][:4] == ["without ce", "5.000", "0.700", "75.0%"] and cells[4][-2:] == ["-4.00", "-2.96"]
     assert cells[5][:4] == ["no pretraining", "", "", ""] and cells[5][6] == f"20.0 ± {around:.1f}"
+
+
+@pytest.mark.parametrize("page", ["README.md", "README.zh-CN.md"])
+def test_the_readme_shows_what_was_measured(page, benchmarks):
+    headline = benchmarks("headline")
+    study, inference = (json.loads((ROOT / f"docs/results/{name}.json").read_text()) for name in ("study", "inference"))
+    shown = (ROOT / page).read_text(encoding="utf-8")
+    rows = headline.cells(study, inference)
+    assert len(rows) == 6 and rows["teacher"][2] == "1.0x" and rows["teacher"][6] == "100 %"
+    for name, cells in rows.items():
+        assert f" | {' | '.join(cells)} |" in shown, name

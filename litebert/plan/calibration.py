@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
-import resource
 import statistics
 from collections.abc import Sequence
 from typing import Any
@@ -27,6 +26,7 @@ from litebert.recipe import Recipe
 from litebert.train.ds_config import stage_of
 from litebert.train.engine import Engine
 from litebert.train.initial import initial_model
+from litebert.train.room import peak
 from litebert.train.world import World
 
 STEPS = 8  # that are measured at each of two sizes of a micro-batch, after one that is not
@@ -145,7 +145,7 @@ def _peak(device: torch.device) -> float:
     if device.type == "cuda":
         free, whole = torch.cuda.mem_get_info(device)
         return float(whole - free)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0
+    return float(peak(device))
 
 
 def _pass(engine: Engine, step: Step) -> None:

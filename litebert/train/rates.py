@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import time
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterable, Mapping
@@ -10,6 +9,7 @@ from collections.abc import Callable, Generator, Iterable, Mapping
 import torch
 
 from litebert.data.batch import Step
+from litebert.train.room import peak
 from litebert.train.world import World
 
 
@@ -69,7 +69,7 @@ class Rates:
             name.
         """
         ranks = torch.zeros(self._world.size, 5, dtype=torch.float64)
-        own = [self._done / self._peak, self._waited, _memory(self._world.device), self._soft, self._waited_soft]
+        own = [self._done / self._peak, self._waited, float(peak(self._world.device)), self._soft, self._waited_soft]
         ranks[self._world.rank] = torch.tensor(own)
         self._world.control.total(ranks)
         seconds = max(time.monotonic() - self._since - sum(self._stalls.values()), 1e-9)
@@ -94,10 +94,3 @@ class Rates:
         self._tokens, self._soft, self._done, self._waited, self._waited_soft = 0, 0, 0.0, 0.0, 0.0
         self._stalls: dict[str, float] = defaultdict(float)
         self._since = time.monotonic()
-
-
-def _memory(device: torch.device) -> float:
-    """Bytes, at the most so far: of the device, or of the process where that is the processor."""
-    if device.type == "cuda":
-        return float(torch.cuda.max_memory_allocated(device))
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import resource
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,8 +43,13 @@ def forget_peak(device: torch.device) -> None:
 
 
 def peak(device: torch.device) -> int:
-    """Bytes that this process has had at once, at the most."""
-    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else _status("VmHWM")
+    """Bytes that this process has had at once, at the most.
+
+    On Linux not by ``getrusage``, which begins with what the process had that started this one.
+    """
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return _status("VmHWM") if sys.platform == "linux" else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def available(process: Path = _PROCESS, groups: Path = _GROUPS) -> int:

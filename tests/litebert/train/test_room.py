@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 import torch
 
 from litebert.train.room import available, forget_peak, peak, room
+from tests.distributed.bench import environment
 
 CPU = torch.device("cpu")
 MB = 1_000_000
@@ -65,3 +69,12 @@ def test_processes_of_a_host_share_what_is_left_of_it() -> None:
     own = psutil.Process().memory_info().rss
     alone, shared = room(CPU, 1) - own, room(CPU, 4) - own
     assert abs(alone - 4 * shared) < 0.2 * alone
+
+
+def test_what_started_a_process_is_not_its_peak() -> None:
+    held = np.ones(2 * 10**9, dtype=np.uint8)
+    program = "import torch; from litebert.train.room import peak; print(peak(torch.device('cpu')))"
+    found = subprocess.run(
+        [sys.executable, "-c", program], env=environment(), capture_output=True, check=True, text=True
+    )
+    assert int(found.stdout) < len(held) / 2
