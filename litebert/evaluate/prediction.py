@@ -54,7 +54,8 @@ def arguments(config: FinetuneConfig, folder: str, **more: Any) -> Any:
         disable_tqdm=True,
         **more,
     )
-    made._n_gpu = 1  # on more the Trainer would multiply the batch by their number
+    assert made.device.type == device()  # the first look at it counts the GPUs
+    made._n_gpu = min(1, made.n_gpu)  # on more the Trainer would multiply the batch by their number
     return made
 
 

@@ -18,6 +18,7 @@ from litebert.evaluate.candidate import Candidate
 from litebert.evaluate.config import FinetuneConfig
 from litebert.evaluate.finetuning import PreparedTask
 from litebert.evaluate.heldout import wilson_interval
+from litebert.evaluate.prediction import arguments, device
 from litebert.evaluate.span import Span
 from litebert.evaluate.tagging import Tagging
 from litebert.evaluate.tasks import KINDS, Question, Tagged
@@ -234,3 +235,16 @@ def test_the_table_says_what_is_above_the_floor():
     facts |= {"floor": outcome | {"test": {"accuracy": floor}}, "above_floor": {"mean": 0.029, "interval": None}}
     row = table(json.loads(json.dumps({"tasks": [facts]}))).splitlines()[-1]
     assert row == "| reviews | accuracy | 88.8 ± 1.0 | 88.8 ± 1.0 | 85.9 | 2.9 |  |  | 0.0003 | 122 |"
+
+
+def test_a_batch_is_as_large_with_four_gpus(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The Trainer counts them when it first asks for its device, and feeds each of them a batch."""
+
+    def counted(self: transformers.TrainingArguments) -> torch.device:
+        if not hasattr(self, "_looked"):
+            self._looked, self._n_gpu = True, 4
+        return torch.device(device())
+
+    monkeypatch.setattr(transformers.TrainingArguments, "_setup_devices", property(counted))
+    made = arguments(FinetuneConfig(batch=32), str(tmp_path))
+    assert made.device.type == device() and made.train_batch_size == 32
