@@ -5,8 +5,9 @@ shapes in every step. Between blocks of memory that are of another size each tim
 with what a layer holds and, ever more slowly, with the steps of a run. No arithmetic says by how much: the three
 numbers here were fitted to 92 peaks of 15 trainings on two cores: 10 to 4,500 steps, 2 to 12 layers of 64 to 384, 8,000
 and 21,128 words. Each training foretold by numbers that were fitted to the others, 90 of the 92 are within 20 %, the
-root mean square is 7 % and the worst 26 % too little, six layers of 384 after their first checkpoint. This form was chosen
-from nine with all of them in sight, so that others may be foretold less well (docs/results/memory.json has the peaks).
+root mean square is 7 % and the worst 26 % too little, six layers of 384 after their first checkpoint. This form was
+chosen from nine with all of them in sight, so that others may be foretold less well (docs/results/memory.json has the
+peaks).
 
 In fp32 nothing is compiled, and the peak is taken to stay where the first steps leave it.
 """
