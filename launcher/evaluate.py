@@ -103,6 +103,8 @@ def _tasks(options: Namespace) -> None:
     if options.unlabelled and len(options.task) > 1:
         raise ValueError("--unlabelled is in the format of one task: give one --task")
     tasks = [Task.read(folder, options.kind) for folder in options.task]
+    for remark in filter(None, (task.remark for task in tasks)):
+        print(f"evaluate: {remark}", file=sys.stderr)
     taught = teachings(options.teacher, tasks, distill, options.unlabelled) if options.teacher else {}
     arms = [arm for arm in ("floor", "shuffled") if options[arm]]
     with Candidate.opened(options.model) as candidate:

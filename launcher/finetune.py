@@ -59,6 +59,8 @@ def _finetuned(options: Namespace) -> str:
     if not options.teacher and (options.unlabelled or distill != TaskDistillConfig()):
         raise ValueError("--unlabelled and --distill are for a student: give its --teacher")
     task = Task.read(options.task, options.kind)
+    if task.remark:
+        print(f"finetune: {task.remark}", file=sys.stderr)
     teaching = None
     if options.teacher:
         teaching = Teaching.of(options.teacher, task, family_of(task), distill, options.unlabelled)

@@ -35,6 +35,7 @@ CODE = (
     "family",
     "finetuning",
     "prediction",
+    "records",
     "span",
     "tagging",
     "tasks",
@@ -248,6 +249,7 @@ def facts_of(task: Task, config: FinetuneConfig) -> dict[str, Any]:
         "metric": family_of(task).metric,
         "fingerprint": task.fingerprint,
         "origin": task.origin,
+        "without_label": dict(task.without_label),
         "sizes": {
             "train": min(config.samples or len(task.train), len(task.train)),
             "dev": len(task.dev),

@@ -64,6 +64,17 @@ def test_a_run_its_checkpoint_and_its_export_are_the_same_model(shards, tmp_path
     assert scores(tmp_path / "0.json") == scores(tmp_path / "1.json") == scores(tmp_path / "2.json")
 
 
+def test_what_has_no_label_is_counted(model, tmp_path, capfd):
+    task = made_task(tmp_path / "task", "sentence")
+    with (task / "train.jsonl").open("a") as stream:
+        stream.write(2 * '{"text": "好", "label": null}\n')
+    given = [model, "--task", str(task), "--output", str(tmp_path / "out.json"), "--train.epochs=0", *FEW[2:]]
+    assert launcher.evaluate.main(given) == 0
+    assert capfd.readouterr().err == "evaluate: task: examples without a label are left out: 2 of train\n"
+    facts = json.loads((tmp_path / "out.json").read_text())["tasks"][0]
+    assert facts["without_label"] == {"train": 2} and facts["sizes"]["train"] == 240
+
+
 def test_held_out_documents_are_measured_as_before(shards, tmp_path, capsys):
     run = run_on(shards, tmp_path)
     assert launcher.evaluate.main([str(run), "--data", str(shards), "--output", str(tmp_path / "out.json")]) == 0

@@ -4,23 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
 
 import pytest
 
 import launcher.evaluate
 import launcher.finetune
-from data_tools.text.wordpiece import WordPiece
-from tests.litebert.evaluate.made_up import made_model, made_task
+from tests.litebert.evaluate.made_up import made_task
 
 FEW = ["--train.samples=32", "--train.epochs=1", "--train.seeds=1", "--train.learning_rates=[1e-3]"]
-
-
-@pytest.fixture
-def model(wordpiece_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setenv("LITEBERT_CACHE", str(tmp_path / "cache"))
-    tokenizer = WordPiece((wordpiece_folder / WordPiece.FILE).read_bytes(), "test")
-    return str(made_model(tmp_path / "model", tokenizer))
 
 
 def test_a_teacher_is_kept_and_its_student_is_kept_and_evaluated(model, tmp_path, capfd):
