@@ -35,13 +35,13 @@ class Span:
     outputs: ClassVar[tuple[str, ...]] = ("start", "end")
 
     def encode(self, examples: Sequence[Question], tokenizer: Any, max_length: int) -> Encoded:
-        """A row a window; a question is cut after max_length / 4 characters, windows share as many tokens.
+        """A row a window; a question is cut after max_length / 4 tokens, windows share as many.
 
         A window's targets are the tokens where the first answer starts and ends, or its first token where the answer
         is not whole in it.
         """
         encoding = tokenizer(
-            [one.question[: max_length // 4] for one in examples],
+            _cut([one.question for one in examples], tokenizer, max_length // 4),
             [one.context for one in examples],
             truncation="only_second",
             max_length=max_length,
@@ -73,6 +73,21 @@ class Span:
         """Each passage with an answer where another passage has its own, as far as it reaches."""
         order = permutation(key, len(examples))
         return [_moved(one, *examples[other].answers[0]) for one, other in zip(examples, order, strict=True)]
+
+
+def _cut(questions: Sequence[str], tokenizer: Any, tokens: int) -> list[str]:
+    """Questions without what comes after so many tokens of them."""
+    encoding = tokenizer(
+        list(questions),
+        add_special_tokens=False,
+        truncation=True,
+        max_length=tokens + 1,
+        return_offsets_mapping=True,
+    )
+    return [
+        text[: offsets[tokens][0]] if len(offsets) > tokens else text
+        for text, offsets in zip(questions, encoding["offset_mapping"], strict=True)
+    ]
 
 
 def _moved(one: Question, text: str, start: int) -> Question:

@@ -165,6 +165,21 @@ def test_tags_are_read_back_from_tokens(candidate):
     assert scores["f1"] == scores["ceiling"] == pytest.approx(3 / 4)
 
 
+@pytest.mark.parametrize("kind", ["wordpiece", "sentencepiece"])
+def test_questions_are_cut_by_tokens(kind, wordpiece, tokenizer, tmp_path):
+    save_tokenizer(wordpiece if kind == "wordpiece" else tokenizer, tmp_path, max_length=96)
+    loaded = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    limit = 48 // 4
+    for text in ("hello " * limit, "谁？" * 20, "hello 3.14%北京的记者" * 9, "㍿" * 30, "谁", ""):
+        whole = loaded(text, add_special_tokens=False)["input_ids"]
+        question = Question(text, "记者在北京。", (("北京", 3),))
+        row = Span().encode([question, question], loaded, 48).rows[1]["input_ids"].tolist()
+        kept = row[1 : row.index(loaded.sep_token_id)]
+        assert kept == whole[: len(kept)] and len(kept) <= limit
+        # characters that become several tokens go or stay whole
+        assert len(kept) > limit - 3 or kept == whole
+
+
 def test_windows_overlap_and_know_their_answer(candidate):
     context = "".join(chr(0x4E00 + number) for number in range(100))
     question = Question("谁？" * 20, context, ((context[50:53], 50),))
