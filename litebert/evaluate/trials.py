@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from scipy import stats
 
+from data_tools.shards import keyed_rng
 from litebert.evaluate.candidate import Candidate
 from litebert.evaluate.config import FinetuneConfig
 from litebert.evaluate.distillation import Teaching
@@ -181,7 +182,9 @@ class Experiment:
             "teaching": self.teaching.identity if self.teaching else None,
             "task": self.task.fingerprint,
             "settings": settings,
+            "reading": [self.candidate.reading, self.teaching.teacher.reading if self.teaching else None],
             "device": device(),
+            "threads": torch.get_num_threads(),
             "code": code_fingerprint(),
             "versions": versions(),
         }
@@ -311,7 +314,7 @@ def _percent(summary: Mapping[str, Any]) -> str:
 @cache
 def code_fingerprint() -> str:
     """SHA-256 of the source that scores depend on, as it is when this is asked first, in hex."""
-    files = [Path(__file__).with_name(f"{name}.py") for name in CODE]
+    files = [*(Path(__file__).with_name(f"{name}.py") for name in CODE), Path(keyed_rng.__file__)]
     return hashlib.sha256(b"\0".join(path.read_bytes() for path in files)).hexdigest()
 
 

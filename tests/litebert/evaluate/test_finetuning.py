@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 import torch
 import transformers
 
+from data_tools.shards import keyed_rng
 from data_tools.text.huggingface import save_tokenizer
 from data_tools.text.wordpiece import WordPiece
 from litebert.evaluate import trials
@@ -22,7 +24,7 @@ from litebert.evaluate.prediction import arguments, device
 from litebert.evaluate.span import Span
 from litebert.evaluate.tagging import Tagging
 from litebert.evaluate.tasks import KINDS, Question, Tagged
-from litebert.evaluate.trials import Experiment, evaluate, table
+from litebert.evaluate.trials import CODE, Experiment, code_fingerprint, evaluate, table
 from litebert.model.heads import PretrainingModel
 from litebert.model.huggingface import save_huggingface
 from litebert.model.presets import PRESETS
@@ -98,12 +100,28 @@ def test_trials_are_kept_by_all_they_depend_on(candidate, task, tmp_path, monkey
         Experiment(candidate, tasks[0], config, tmp_path, shuffled=True),
     ):
         assert changed._identity != identity
+    positions = dataclasses.replace(candidate, positions=80)  # of the same weights, shape and tokenizer
+    assert Experiment(positions, tasks[0], config, tmp_path)._identity != identity
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads + 1)
+    assert Experiment(candidate, tasks[0], config, tmp_path)._identity != identity
+    torch.set_num_threads(threads)
     monkeypatch.setattr(trials, "code_fingerprint", lambda: "of other code")
     assert Experiment(candidate, tasks[0], config, tmp_path)._identity != identity
     next(iter(kept)).write_text("{}")
     monkeypatch.undo()
     with pytest.raises(ValueError, match=r"no trial \(KeyError\('trial'\)\): remove it"):
         evaluate(candidate, tasks, config, ["floor"], tmp_path)
+
+
+def test_all_code_that_scores_depend_on_is_in_its_fingerprint(tmp_path, monkeypatch):
+    for name in CODE:
+        source = Path(trials.__file__).with_name(f"{name}.py").read_text()
+        assert set(re.findall(r"from litebert\.evaluate\.(\w+) import", source)) <= {*CODE, "config"}, name
+    before = code_fingerprint.__wrapped__()
+    (tmp_path / "keyed_rng.py").write_text("# draws otherwise")
+    monkeypatch.setattr(keyed_rng, "__file__", str(tmp_path / "keyed_rng.py"))
+    assert code_fingerprint.__wrapped__() != before
 
 
 def test_weights_make_the_fingerprint_and_shape_the_floors(candidate, wordpiece, tmp_path):
