@@ -112,7 +112,7 @@ def _tasks(options: Namespace) -> None:
 
     from litebert.evaluate.candidate import Candidate
     from litebert.evaluate.finetuned import teachings
-    from litebert.evaluate.trials import evaluate, table
+    from litebert.evaluate.trials import ARMS, edges, evaluate, table
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
@@ -130,6 +130,9 @@ def _tasks(options: Namespace) -> None:
         results = evaluate(candidate, tasks, config, arms, cache_folder() / "evaluations", taught)
     if options.output:
         write(options.output, json.dumps(results, indent=1) + "\n")
+    for facts in results["tasks"]:
+        for line in edges(facts["task"], {arm: facts[arm] for arm in ("model", *ARMS) if arm in facts}):
+            print(f"evaluate: {line}", file=sys.stderr)
     print(table(results))
 
 

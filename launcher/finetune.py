@@ -52,6 +52,7 @@ def _finetuned(options: Namespace) -> str:
     from litebert.evaluate.distillation import Teaching
     from litebert.evaluate.finetuned import finetune
     from litebert.evaluate.finetuning import family_of
+    from litebert.evaluate.trials import edges
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
@@ -66,6 +67,8 @@ def _finetuned(options: Namespace) -> str:
         teaching = Teaching.of(options.teacher, task, family_of(task), distill, options.unlabelled)
     with Candidate.opened(options.model) as candidate:
         made = finetune(candidate, task, config, cache_folder() / "evaluations", teaching, options.output)
+    for line in edges(made["task"], {"model": made["all_seeds"]}):
+        print(f"finetune: {line}", file=sys.stderr)
     metric = made["metric"]
     dev, test = (made["scores"][split][metric] for split in ("dev", "test"))
     return (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from difflib import SequenceMatcher
 from typing import Any, ClassVar
 
@@ -13,6 +13,7 @@ import numpy.typing as npt
 from nltk.tokenize import NLTKWordTokenizer
 
 from data_tools.shards.keyed_rng import permutation
+from litebert.evaluate.classes import Pair
 from litebert.evaluate.family import Encoded, Floats, Integers, rows_of
 from litebert.evaluate.tasks import Question
 
@@ -63,11 +64,19 @@ class Span:
 
     def scores(self, examples: Sequence[Question], encoded: Encoded, outputs: tuple[Floats, ...]) -> dict[str, float]:
         """Exact matches and F1, means over questions of the best of their answers."""
-        said = answers(examples, encoded, *outputs)
+        said = self.said(examples, encoded, outputs)
         rights = [[text for text, _ in one.answers] for one in examples]
         exact = np.mean([exact_match(right, its) for right, its in zip(rights, said, strict=True)])
         f1 = np.mean([overlap(right, its) for right, its in zip(rights, said, strict=True)])
         return {"f1": float(f1), "exact_match": float(exact)}
+
+    def said(self, examples: Sequence[Question], encoded: Encoded, outputs: tuple[Floats, ...]) -> list[str]:
+        """The answer to each question."""
+        return answers(examples, encoded, *outputs)
+
+    def pairs(self, examples: Sequence[Question], encoded: Encoded, outputs: tuple[Floats, ...]) -> Iterator[Pair]:
+        """None: there are no classes."""
+        return iter(())
 
     def shuffled(self, examples: Sequence[Question], key: int) -> list[Question]:
         """Each passage with an answer where another passage has its own, as far as it reaches."""
@@ -98,6 +107,8 @@ def _moved(one: Question, text: str, start: int) -> Question:
 
 def _target(one: Question, offsets: Integers) -> tuple[int, int]:
     """The tokens of the first answer, or (0, 0)."""
+    if not one.answers:
+        return 0, 0
     text, start = one.answers[0]
     passage = np.flatnonzero(offsets[:, 0] < offsets[:, 1])
     end = start + len(text)

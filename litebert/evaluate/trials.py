@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache, cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -31,6 +31,7 @@ PACKAGES = ("torch", "transformers", "accelerate", "tokenizers", "numpy", "rjieb
 CODE = (
     "augmentation",
     "candidate",
+    "classes",
     "classification",
     "distillation",
     "family",
@@ -76,6 +77,9 @@ class Outcome:
         dev, test: summaries by name of score.
         seconds: of training, in all; as they were measured if they come from the cache.
         tokens_per_s: of the first seed's fine-tuning, padding aside.
+        edge: lowest or highest, if of several learning rates that one is the best on dev: others may be better.
+        seed: the best on dev.
+        classes, confused: of that seed's trial.
     """
 
     learning_rate: float
@@ -84,6 +88,10 @@ class Outcome:
     test: Mapping[str, Summary]
     seconds: float
     tokens_per_s: float
+    edge: str | None
+    seed: int
+    classes: Mapping[str, Mapping[str, float]]
+    confused: Sequence[Sequence[str | int]]
 
 
 @dataclasses.dataclass
@@ -144,8 +152,18 @@ class Experiment:
         }
         every = [*tried.values(), *trials[1:]]
         choice = {f"{rate:g}": trial.scores["dev"][metric] for rate, trial in tried.items()}
-        seconds = sum(trial.seconds for trial in every)
-        return Outcome(chosen, choice, **summaries, seconds=seconds, tokens_per_s=trials[0].tokens_per_s)
+        best = max(trials, key=lambda trial: trial.scores["dev"][metric])
+        return Outcome(
+            chosen,
+            choice,
+            **summaries,
+            seconds=sum(trial.seconds for trial in every),
+            tokens_per_s=trials[0].tokens_per_s,
+            edge=_edge(chosen, rates) if len(set(choice.values())) > 1 else None,
+            seed=1 + trials.index(best),
+            classes=best.classes,
+            confused=best.confused,
+        )
 
     def _trial(self, rate: float, seed: int) -> Trial:
         """From the cache, else run and put there."""
@@ -188,6 +206,12 @@ class Experiment:
             "code": code_fingerprint(),
             "versions": versions(),
         }
+
+
+def _edge(chosen: float, rates: Sequence[float]) -> str | None:
+    if chosen in (ends := (min(rates), max(rates))):
+        return ("lowest", "highest")[ends.index(chosen)]
+    return None
 
 
 def evaluate(
@@ -259,6 +283,16 @@ def facts_of(task: Task, config: FinetuneConfig) -> dict[str, Any]:
             "test": len(task.test),
         },
     }
+
+
+def edges(task: str, arms: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """Of each arm whose best learning rate on dev is the lowest or the highest that was tried, a line that says so."""
+    for arm, outcome in arms.items():
+        if outcome["edge"] and arm != "shuffled":  # what is best by chance says nothing
+            yield (
+                f"{task}, {arm}: the best learning rate on dev, {outcome['learning_rate']:g}, is the {outcome['edge']} "
+                "tried: others may be better"
+            )
 
 
 def above(score: Summary, floor: Summary) -> dict[str, Any]:

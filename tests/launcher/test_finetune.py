@@ -59,6 +59,19 @@ def test_a_teacher_is_kept_and_its_student_is_kept_and_evaluated(model, tmp_path
     assert not (tmp_path / "new").exists()
 
 
+def test_a_test_without_labels_is_answered(model, tmp_path, capfd):
+    task, output = made_task(tmp_path / "task", "sentence"), tmp_path / "out"
+    (task / "test.jsonl").write_text('{"id": 40, "text": "好"}\n{"id": 2, "text": "坏"}\n')
+    rates = "--train.learning_rates=[1e-7,1e-2]"
+    assert launcher.finetune.main([model, "--task", str(task), "--output", str(output), *FEW[:2], rates]) == 0
+    lines = [json.loads(line) for line in (output / "predictions.jsonl").read_text().splitlines()]
+    assert [line.pop("id") for line in lines] == [40, 2] and all(line["label"] in ("0", "1") for line in lines)
+    record = json.loads((output / "litebert.json").read_text())
+    assert record["origin"] == "its dev as test, 24 of its train as dev" and record["without_label"] == {}
+    if edge := record["all_seeds"]["edge"]:
+        assert f"is the {edge} tried: others may be better" in capfd.readouterr().err
+
+
 def said_so(capfd: pytest.CaptureFixture[str], command: str, said: str) -> None:
     line = capfd.readouterr().err
     assert line.startswith(f"{command}: ") and said in line and line.count("\n") == 1, line

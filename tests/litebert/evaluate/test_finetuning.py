@@ -24,7 +24,7 @@ from litebert.evaluate.prediction import arguments, device
 from litebert.evaluate.span import Span
 from litebert.evaluate.tagging import Tagging
 from litebert.evaluate.tasks import KINDS, Question, Tagged
-from litebert.evaluate.trials import CODE, Experiment, code_fingerprint, evaluate, table
+from litebert.evaluate.trials import CODE, Experiment, code_fingerprint, edges, evaluate, table
 from litebert.model.heads import PretrainingModel
 from litebert.model.huggingface import save_huggingface
 from litebert.model.presets import PRESETS
@@ -77,6 +77,17 @@ def test_the_rate_is_the_best_on_dev(candidate, task, tmp_path):
     outcome = Experiment(candidate, task("sentence"), config, tmp_path).outcome()
     assert outcome.learning_rate == 3e-3 == float(max(outcome.choice, key=outcome.choice.__getitem__))
     assert len(list(tmp_path.glob("*.json"))) == 3 + 1  # each rate once, and the second seed of the best
+    assert outcome.edge == "highest" and outcome.seed == 1 + int(np.argmax(outcome.dev["accuracy"].scores))
+    f1 = [its["f1"] for its in outcome.classes.values()]
+    assert np.mean(f1) == pytest.approx(outcome.test["macro_f1"].scores[outcome.seed - 1])
+    assert sum(its["count"] for its in outcome.classes.values()) == len(task("sentence").test)
+    said = [*edges("task", {"model": vars(outcome), "shuffled": vars(outcome)})]
+    assert said == ["task, model: the best learning rate on dev, 0.003, is the highest tried: others may be better"]
+    for rates, edge in (((3e-3,), None), ((3e-3, 1e-7), "highest"), ((3e-3, 1.0), "lowest"), ((1e-7, 3e-3, 1.0), None)):
+        again = dataclasses.replace(config, learning_rates=rates, seeds=1)
+        assert Experiment(candidate, task("sentence"), again, tmp_path).outcome().edge == edge
+    untaught = dataclasses.replace(config, epochs=0, seeds=1)
+    assert Experiment(candidate, task("sentence"), untaught, tmp_path).outcome().edge is None  # all the same
 
 
 def test_trials_are_kept_by_all_they_depend_on(candidate, task, tmp_path, monkeypatch):
