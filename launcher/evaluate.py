@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+import tempfile
 from argparse import ArgumentError
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,6 +27,7 @@ from litebert.evaluate.tasks import KINDS, Task
 from litebert.train.run import write
 from litebert.train.trained import load_trained
 
+OF_DATA = ("model", "data", "teacher", "output")  # what is read with --data
 TEACHER = "with --data, models to compare its words with; with --task, fine-tuned models to learn from"
 
 
@@ -52,11 +54,28 @@ def main(argv: Sequence[str]) -> int:
         options = parser().parse_args(list(argv))
         if bool(options.data) == bool(options.task):
             raise ValueError("give either --data, with held-out documents, or --task, to fine-tune on")
+        _check(options)
         (_heldout if options.data else _tasks)(options)
     except (ValueError, OSError, ArgumentError) as error:
         print(f"evaluate: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     return 0
+
+
+def _check(options: Namespace) -> None:
+    """Raises ValueError where something that is given would not be read, or not be written after hours of work."""
+    given, usual = (vars(each.as_flat()) for each in (options, parser().parse_args([str(options.model)])))
+    strange = [f"--{name}" for name, value in given.items() if name not in OF_DATA and value != usual[name]]
+    if options.data and strange:
+        raise ValueError(f"{', '.join(strange)}: with --data nothing is fine-tuned; leave out what is for --task")
+    if output := options.output:
+        try:
+            with tempfile.TemporaryFile(dir=output.parent):
+                pass
+        except OSError as error:
+            raise ValueError(f"--output {output}: nothing can be written there: {error.strerror}") from None
+        if output.is_dir():
+            raise ValueError(f"--output {output}: it is a folder; give a file")
 
 
 def _heldout(options: Namespace) -> None:
@@ -93,7 +112,7 @@ def _tasks(options: Namespace) -> None:
 
     from litebert.evaluate.candidate import Candidate
     from litebert.evaluate.finetuned import teachings
-    from litebert.evaluate.trials import evaluate, table
+    from litebert.evaluate.trials import ARMS, edges, evaluate, table
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
@@ -103,12 +122,17 @@ def _tasks(options: Namespace) -> None:
     if options.unlabelled and len(options.task) > 1:
         raise ValueError("--unlabelled is in the format of one task: give one --task")
     tasks = [Task.read(folder, options.kind) for folder in options.task]
+    for remark in filter(None, (task.remark for task in tasks)):
+        print(f"evaluate: {remark}", file=sys.stderr)
     taught = teachings(options.teacher, tasks, distill, options.unlabelled) if options.teacher else {}
     arms = [arm for arm in ("floor", "shuffled") if options[arm]]
     with Candidate.opened(options.model) as candidate:
         results = evaluate(candidate, tasks, config, arms, cache_folder() / "evaluations", taught)
     if options.output:
         write(options.output, json.dumps(results, indent=1) + "\n")
+    for facts in results["tasks"]:
+        for line in edges(facts["task"], {arm: facts[arm] for arm in ("model", *ARMS) if arm in facts}):
+            print(f"evaluate: {line}", file=sys.stderr)
     print(table(results))
 
 

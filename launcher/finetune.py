@@ -52,6 +52,7 @@ def _finetuned(options: Namespace) -> str:
     from litebert.evaluate.distillation import Teaching
     from litebert.evaluate.finetuned import finetune
     from litebert.evaluate.finetuning import family_of
+    from litebert.evaluate.trials import edges
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
@@ -59,11 +60,15 @@ def _finetuned(options: Namespace) -> str:
     if not options.teacher and (options.unlabelled or distill != TaskDistillConfig()):
         raise ValueError("--unlabelled and --distill are for a student: give its --teacher")
     task = Task.read(options.task, options.kind)
+    if task.remark:
+        print(f"finetune: {task.remark}", file=sys.stderr)
     teaching = None
     if options.teacher:
         teaching = Teaching.of(options.teacher, task, family_of(task), distill, options.unlabelled)
     with Candidate.opened(options.model) as candidate:
         made = finetune(candidate, task, config, cache_folder() / "evaluations", teaching, options.output)
+    for line in edges(made["task"], {"model": made["all_seeds"]}):
+        print(f"finetune: {line}", file=sys.stderr)
     metric = made["metric"]
     dev, test = (made["scores"][split][metric] for split in ("dev", "test"))
     return (

@@ -86,6 +86,11 @@ class Candidate:
         labels = tuple(config.id2label[number] for number in sorted(config.id2label))
         return cls(location, folder, _digest(weights, shape), shape, labels, tokenizer, positions)
 
+    @property
+    def reading(self) -> dict[str, Any]:
+        """What of its rows depends on more than its fingerprint."""
+        return {"positions": self.positions, "inputs": list(self.tokenizer.model_input_names)}
+
     def begun(self, head: str, outputs: Sequence[str], random: bool) -> Any:
         """The model, in fp32, with a new head of one of transformers' classes.
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 
 from data_tools.shards.keyed_rng import permutation
+from litebert.evaluate.classes import Pair
 from litebert.evaluate.family import NOT_LABELLED, Encoded, Floats, Integers, rows_of
 from litebert.evaluate.tasks import Labelled
 
@@ -46,6 +47,14 @@ class Classification:
         f1 = (2 * hits[either > 0] / either[either > 0]).mean()
         majority = table.sum(1).max() / len(examples)
         return {"accuracy": float(hits.sum() / len(examples)), "macro_f1": float(f1), "majority": float(majority)}
+
+    def said(self, examples: Sequence[Labelled], encoded: Encoded, outputs: tuple[Floats, ...]) -> list[str]:
+        """The likeliest class of each example."""
+        return [self.labels[number] for number in outputs[0].argmax(-1).tolist()]
+
+    def pairs(self, examples: Sequence[Labelled], encoded: Encoded, outputs: tuple[Floats, ...]) -> Iterator[Pair]:
+        """The class of each example, and the likeliest one."""
+        return zip((one.label for one in examples), self.said(examples, encoded, outputs), strict=True)
 
     def shuffled(self, examples: Sequence[Labelled], key: int) -> list[Labelled]:
         """Each text with the class of another."""

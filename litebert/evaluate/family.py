@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+
+from litebert.evaluate.classes import Pair
 
 Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
@@ -63,6 +65,12 @@ class Family(Protocol):
 
     def scores(self, examples: Sequence[Any], encoded: Encoded, outputs: tuple[Floats, ...]) -> dict[str, float]:
         """Shares of 1, of logits [rows, ...] that are padded at their end."""
+
+    def said(self, examples: Sequence[Any], encoded: Encoded, outputs: tuple[Floats, ...]) -> Sequence[Any]:
+        """What logits say of each example: its class, its entities or an answer."""
+
+    def pairs(self, examples: Sequence[Any], encoded: Encoded, outputs: tuple[Floats, ...]) -> Iterator[Pair]:
+        """What is right and what logits say, of each example or entity; nothing where there are no classes."""
 
     def shuffled(self, examples: Sequence[Any], key: int) -> list[Any]:
         """The texts, each with the labels of another, drawn by a key: nothing to be learnt but what is frequent."""

@@ -12,7 +12,8 @@ from litebert.evaluate.candidate import Candidate
 from litebert.evaluate.config import FinetuneConfig, TaskDistillConfig
 from litebert.evaluate.distillation import Teaching
 from litebert.evaluate.finetuning import MEASURED, family_of, length_of
-from litebert.evaluate.prediction import device
+from litebert.evaluate.prediction import device, predicted
+from litebert.evaluate.submission import submission
 from litebert.evaluate.tasks import Task
 from litebert.evaluate.trials import Best, Experiment, facts_of, versions
 from litebert.export.card import page
@@ -25,6 +26,8 @@ def finetune(
     candidate: Candidate, task: Task, config: FinetuneConfig, kept: Path, teaching: Teaching | None, output: Path
 ) -> dict[str, Any]:
     """Fine-tunes a model with every seed, and writes the one that is best on dev.
+
+    What it says of the file of test, labelled or not, is written beside it, as CLUE takes it.
 
     Args:
         kept: folder that trials are left in, for launcher/evaluate.py.
@@ -54,6 +57,8 @@ def finetune(
             "device": device(),
             "versions": versions(),
         }
+        predictions, text = _said(candidate, task, config, best.model)
+        (folder / predictions).write_text(text, encoding="utf-8")
         best.model.save_pretrained(folder)
         candidate.tokenizer.backend_tokenizer.no_truncation()  # which training set: texts may be longer in use
         candidate.tokenizer.backend_tokenizer.no_padding()
@@ -61,6 +66,14 @@ def finetune(
         (folder / RECORD).write_text(json.dumps(record, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
         (folder / "README.md").write_text(_card(record, best.model, family.head, output.name), encoding="utf-8")
     return record
+
+
+def _said(candidate: Candidate, task: Task, config: FinetuneConfig, model: Any) -> tuple[str, str]:
+    """The name and the text of a file of predictions."""
+    family, tokenizer = family_of(task), candidate.tokenizer
+    encoded = family.encode(task.asked, tokenizer, length_of(family, candidate, config))
+    outputs = predicted(model, tokenizer, family, encoded.rows, config)
+    return submission(task.asked, family.said(task.asked, encoded, outputs))
 
 
 def teachings(
@@ -100,11 +113,17 @@ def _card(record: Mapping[str, Any], model: Any, head: str, name: str) -> str:
         **_teacher(record["teaching"]),
         **{f"{metric} on {split}": f"{record['scores'][split][metric]:.1%}" for split in MEASURED},
         f"{metric} on test, mean of all seeds": f"{record['all_seeds']['test'][metric]['mean']:.1%}",
+        **_confused(record["all_seeds"]["confused"]),
         "chosen": "learning rate and seed by the score on dev; dev flatters, test decided nothing",
     }
     pipeline, texts, answer = _USES[record["kind"]]
     loading = _LOADING.format(head=head, folder=name, texts=texts, answer=answer)
     return page(f"{record['task']}, fine-tuned by litebert", pipeline, model.config.model_type, facts, loading)
+
+
+def _confused(pairs: Sequence[Sequence[str | int]]) -> dict[str, str]:
+    named = ", ".join(f"{said} for {right} ({count})" for right, said, count in pairs)
+    return {"most often mistaken on test": named} if pairs else {}
 
 
 def _teacher(teaching: Mapping[str, Any] | None) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,10 +15,11 @@ import transformers
 from data_tools.progress import Progress
 from data_tools.shards.keyed_rng import key_of, permutation
 from litebert.evaluate.candidate import Candidate
+from litebert.evaluate.classes import by_class, confused
 from litebert.evaluate.classification import Classification
 from litebert.evaluate.config import FinetuneConfig
 from litebert.evaluate.distillation import Teaching, collator
-from litebert.evaluate.family import Encoded, Family
+from litebert.evaluate.family import Encoded, Family, Floats
 from litebert.evaluate.prediction import arguments, predicted
 from litebert.evaluate.span import Span
 from litebert.evaluate.tagging import Tagging
@@ -34,11 +36,15 @@ class Trial:
         scores: by split, dev and test, by name; shares of 1.
         seconds: of training.
         tokens_per_s: in training, padding aside; 0 without any.
+        classes: of test, precision, recall, F1 and count of each class; none of a span task.
+        confused: of test, the classes that are most often taken for others: [right, said, count].
     """
 
     scores: Mapping[str, Mapping[str, float]]
     seconds: float
     tokens_per_s: float
+    classes: Mapping[str, Mapping[str, float]]
+    confused: Sequence[Sequence[str | int]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,8 +111,12 @@ class PreparedTask:
                     trainer.add_callback(_Shown(progress, total))
                     trainer.train()
         seconds = time.monotonic() - begin
-        scores = {split: self._measured(model, split) for split in MEASURED}
-        return Trial(scores, seconds, train.tokens * config.epochs / seconds), model
+        outputs = {split: self._outputs(model, split) for split in MEASURED}
+        measured = {split: (self.examples[split], self.encoded[split], outputs[split]) for split in MEASURED}
+        scores = {split: self.family.scores(*found) for split, found in measured.items()}
+        pairs = Counter(self.family.pairs(*measured["test"]))
+        classes, mistaken = by_class(pairs, self.task.labels), confused(pairs)
+        return Trial(scores, seconds, train.tokens * config.epochs / seconds, classes, mistaken), model
 
     def _trainer(self, model: Any, rate: float, seed: int, folder: str) -> Any:
         config, tokenizer = self.config, self.candidate.tokenizer
@@ -133,11 +143,9 @@ class PreparedTask:
         trainer.remove_callback(transformers.PrinterCallback)
         return trainer
 
-    def _measured(self, model: Any, split: str) -> dict[str, float]:
-        """Scores on a split."""
-        encoded = self.encoded[split]
-        outputs = predicted(model, self.candidate.tokenizer, self.family, encoded.rows, self.config)
-        return self.family.scores(self.examples[split], encoded, outputs)
+    def _outputs(self, model: Any, split: str) -> tuple[Floats, ...]:
+        """What a model gives for a split."""
+        return predicted(model, self.candidate.tokenizer, self.family, self.encoded[split].rows, self.config)
 
 
 class _Shown(transformers.TrainerCallback):

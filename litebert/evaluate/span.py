@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from difflib import SequenceMatcher
 from typing import Any, ClassVar
 
@@ -13,6 +13,7 @@ import numpy.typing as npt
 from nltk.tokenize import NLTKWordTokenizer
 
 from data_tools.shards.keyed_rng import permutation
+from litebert.evaluate.classes import Pair
 from litebert.evaluate.family import Encoded, Floats, Integers, rows_of
 from litebert.evaluate.tasks import Question
 
@@ -35,13 +36,13 @@ class Span:
     outputs: ClassVar[tuple[str, ...]] = ("start", "end")
 
     def encode(self, examples: Sequence[Question], tokenizer: Any, max_length: int) -> Encoded:
-        """A row a window; a question is cut after max_length / 4 characters, windows share as many tokens.
+        """A row a window; a question is cut after max_length / 4 tokens, windows share as many.
 
         A window's targets are the tokens where the first answer starts and ends, or its first token where the answer
         is not whole in it.
         """
         encoding = tokenizer(
-            [one.question[: max_length // 4] for one in examples],
+            _cut([one.question for one in examples], tokenizer, max_length // 4),
             [one.context for one in examples],
             truncation="only_second",
             max_length=max_length,
@@ -63,16 +64,39 @@ class Span:
 
     def scores(self, examples: Sequence[Question], encoded: Encoded, outputs: tuple[Floats, ...]) -> dict[str, float]:
         """Exact matches and F1, means over questions of the best of their answers."""
-        said = answers(examples, encoded, *outputs)
+        said = self.said(examples, encoded, outputs)
         rights = [[text for text, _ in one.answers] for one in examples]
         exact = np.mean([exact_match(right, its) for right, its in zip(rights, said, strict=True)])
         f1 = np.mean([overlap(right, its) for right, its in zip(rights, said, strict=True)])
         return {"f1": float(f1), "exact_match": float(exact)}
 
+    def said(self, examples: Sequence[Question], encoded: Encoded, outputs: tuple[Floats, ...]) -> list[str]:
+        """The answer to each question."""
+        return answers(examples, encoded, *outputs)
+
+    def pairs(self, examples: Sequence[Question], encoded: Encoded, outputs: tuple[Floats, ...]) -> Iterator[Pair]:
+        """None: there are no classes."""
+        return iter(())
+
     def shuffled(self, examples: Sequence[Question], key: int) -> list[Question]:
         """Each passage with an answer where another passage has its own, as far as it reaches."""
         order = permutation(key, len(examples))
         return [_moved(one, *examples[other].answers[0]) for one, other in zip(examples, order, strict=True)]
+
+
+def _cut(questions: Sequence[str], tokenizer: Any, tokens: int) -> list[str]:
+    """Questions without what comes after so many tokens of them."""
+    encoding = tokenizer(
+        list(questions),
+        add_special_tokens=False,
+        truncation=True,
+        max_length=tokens + 1,
+        return_offsets_mapping=True,
+    )
+    return [
+        text[: offsets[tokens][0]] if len(offsets) > tokens else text
+        for text, offsets in zip(questions, encoding["offset_mapping"], strict=True)
+    ]
 
 
 def _moved(one: Question, text: str, start: int) -> Question:
@@ -83,6 +107,8 @@ def _moved(one: Question, text: str, start: int) -> Question:
 
 def _target(one: Question, offsets: Integers) -> tuple[int, int]:
     """The tokens of the first answer, or (0, 0)."""
+    if not one.answers:
+        return 0, 0
     text, start = one.answers[0]
     passage = np.flatnonzero(offsets[:, 0] < offsets[:, 1])
     end = start + len(text)

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from data_tools.shards.keyed_rng import permutation
+from litebert.evaluate.classes import Pair
 from litebert.evaluate.family import NOT_LABELLED, Encoded, Floats, Integers, rows_of
 from litebert.evaluate.tasks import Tagged
 
@@ -43,16 +44,29 @@ class Tagging:
     def scores(self, examples: Sequence[Tagged], encoded: Encoded, outputs: tuple[Floats, ...]) -> dict[str, float]:
         """F1, precision and recall over all entities, and the F1 of perfect tags: the most that these tokens allow."""
         right = [set(one.entities or ()) for one in examples]
-        said = [
-            set(self.entities(tags[: len(offsets)], offsets))
-            for tags, offsets in zip(outputs[0].argmax(-1), encoded.offsets, strict=True)
-        ]
+        said = self.said(examples, encoded, outputs)
         perfect = [
             set(self.entities(np.asarray(row["labels"]), offsets))
             for row, offsets in zip(encoded.rows, encoded.offsets, strict=True)
         ]
         f1, precision, recall = agreement(right, said)
         return {"f1": f1, "precision": precision, "recall": recall, "ceiling": agreement(right, perfect)[0]}
+
+    def said(self, examples: Sequence[Tagged], encoded: Encoded, outputs: tuple[Floats, ...]) -> list[set[Entity]]:
+        """The entities of each text, by the likeliest tags."""
+        return [
+            set(self.entities(tags[: len(offsets)], offsets))
+            for tags, offsets in zip(outputs[0].argmax(-1), encoded.offsets, strict=True)
+        ]
+
+    def pairs(self, examples: Sequence[Tagged], encoded: Encoded, outputs: tuple[Floats, ...]) -> Iterator[Pair]:
+        """The types at each place where an entity is, or is said to be."""
+        for one, said in zip(examples, self.said(examples, encoded, outputs), strict=True):
+            right = set(one.entities or ())
+            wrong = {(start, end): name for start, end, name in said - right}
+            for start, end, name in sorted(right):
+                yield name, name if (start, end, name) in said else wrong.pop((start, end), None)
+            yield from ((None, name) for name in wrong.values())
 
     def shuffled(self, examples: Sequence[Tagged], key: int) -> list[Tagged]:
         """Each text with the entities of another, as far as it reaches."""

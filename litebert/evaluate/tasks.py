@@ -2,37 +2,24 @@
 
 from __future__ import annotations
 
-import bz2
-import csv
 import dataclasses
-import gzip
 import hashlib
 import json
-import lzma
-import zlib
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from backports import zstd
-
 from data_tools.shards.keyed_rng import key_of, permutation
 from data_tools.shards.tar import sha256
+from litebert.evaluate.records import OPENERS, TYPES, Record, records
 
 SPLITS = ("train", "dev", "test")
 DEV_SHARE = 10  # one of so many training examples is for dev, where a task has no dev of its own
-OPENERS: dict[str, Callable[..., Any]] = {
-    "": open,
-    ".xz": lzma.open,
-    ".gz": gzip.open,
-    ".bz2": bz2.open,
-    ".zst": zstd.open,
-}
-TYPES = (".jsonl", ".json", ".tsv")
-DAMAGE = (OSError, EOFError, UnicodeDecodeError, csv.Error, lzma.LZMAError, zlib.error, zstd.ZstdError)
 UNLABELLED = (None, "", "-")  # OCNLI writes - where its annotators did not agree
+IDENTITIES = ("id", "idx", "query_id")
 
-Record = Mapping[str, Any]
+Identity = str | int | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +29,7 @@ class Labelled:
     text: str
     other: str | None
     label: str | None
+    id: Identity = dataclasses.field(default=None, compare=False)
 
     @property
     def labelled(self) -> bool:
@@ -60,6 +48,7 @@ class Tagged:
 
     text: str
     entities: tuple[tuple[int, int, str], ...] | None
+    id: Identity = dataclasses.field(default=None, compare=False)
 
     @property
     def labelled(self) -> bool:
@@ -79,6 +68,7 @@ class Question:
     question: str
     context: str
     answers: tuple[tuple[str, int], ...]
+    id: Identity = dataclasses.field(default=None, compare=False)
 
     @property
     def labelled(self) -> bool:
@@ -98,6 +88,8 @@ class Task:
         kind: sentence, pair, tagging or span.
         labels: classes, or types of entities, in order; none of a span task.
         train, dev, test: labelled examples.
+        asked: all of the file of test, labelled or not; where there is none, test.
+        without_label: how many examples are left out of a split for that, where there are any.
         origin: where dev and test come from.
         fingerprint: SHA-256 of its files and kind, in hex.
     """
@@ -108,6 +100,8 @@ class Task:
     train: Sequence[Any]
     dev: Sequence[Any]
     test: Sequence[Any]
+    asked: Sequence[Any]
+    without_label: Mapping[str, int]
     origin: str
     fingerprint: str
 
@@ -128,15 +122,37 @@ class Task:
         if "train" not in found:
             raise ValueError(f"{folder}: no task: it has no train.jsonl, train.json or train.tsv, plain or compressed")
         kind = kind or _inferred(found["train"])
-        read = {split: [one for one in _examples(path, kind) if one.labelled] for split, path in found.items()}
+        every = {split: list(_examples(path, kind)) for split, path in found.items()}
+        read = {split: [one for one in ones if one.labelled] for split, ones in every.items()}
         if not read["train"]:
             raise ValueError(f"{found['train']}: no labelled example of a {kind} task in it")
         splits, origin = _divided(folder, read)
+        for split in SPLITS[1:]:
+            if read.get(split):
+                _check_told(found[split], kind, read["train"], read[split])
         info = folder / "info.json"
         files = [*found.values(), *([info] if info.is_file() else [])]
         digest = hashlib.sha256("\0".join([kind, *(f"{path.name} {sha256(path)}" for path in files)]).encode())
-        labels = _labels(folder, kind, [one for split in splits.values() for one in split])
-        return cls(folder.resolve().name, kind, labels, **splits, origin=origin, fingerprint=digest.hexdigest())
+        return cls(
+            folder.resolve().name,
+            kind,
+            _labels(folder, kind, [one for split in splits.values() for one in split]),
+            **splits,
+            asked=every.get("test", splits["test"]),
+            without_label={
+                split: len(every[split]) - len(ones)
+                for split, ones in read.items()
+                if 0 < len(ones) < len(every[split])
+            },
+            origin=origin,
+            fingerprint=digest.hexdigest(),
+        )
+
+    @property
+    def remark(self) -> str:
+        """What of its files is left out, in words; nothing if nothing is."""
+        counts = ", ".join(f"{count:,} of {split}" for split, count in self.without_label.items())
+        return counts and f"{self.name}: examples without a label are left out: {counts}"
 
 
 def unlabelled(path: Path, kind: str) -> list[Labelled | Tagged]:
@@ -144,10 +160,7 @@ def unlabelled(path: Path, kind: str) -> list[Labelled | Tagged]:
 
     Raises ValueError where something in it is wrong, or it has none; file and line are named.
     """
-    examples = [one.bare for one in _examples(path, kind) if not isinstance(one, Question)]
-    if not examples:
-        raise ValueError(f"{path}: no example of a {kind} task in it")
-    return examples
+    return [one.bare for one in _examples(path, kind) if not isinstance(one, Question)]
 
 
 def _file(folder: Path, split: str) -> Path | None:
@@ -165,6 +178,8 @@ def _divided(folder: Path, read: Mapping[str, list[Example]]) -> tuple[dict[str,
         raise ValueError(f"{folder}: neither dev nor test has labels: nothing to measure on")
     if len(labelled) == 2:
         return dict(read), "its own dev and test"
+    if len(train) < 2:
+        raise ValueError(f"{folder}: train has one example, and dev would take it: give more, or a dev and a test")
     order = permutation(key_of("dev", len(train)), len(train))
     count = max(1, len(train) // DEV_SHARE)
     drawn, left = sorted(order[:count]), sorted(order[count:])
@@ -178,40 +193,56 @@ def _labels(folder: Path, kind: str, examples: Sequence[Any]) -> tuple[str, ...]
         return ()
     if kind == "tagging":
         return tuple(sorted({name for one in examples for _, _, name in one.entities}))
-    used, told = {one.label for one in examples}, _told(folder / "info.json")
-    if told and (strange := used - set(told)):
+    used, ordered = {one.label for one in examples}, _ordered(folder / "info.json")
+    if ordered and (strange := used - set(ordered)):
         raise ValueError(f"{folder}: labels that info.json does not name: {', '.join(sorted(strange)[:5])}")
-    labels = told or tuple(sorted(used))
+    labels = ordered or tuple(sorted(used))
     if len(labels) < 2:
         raise ValueError(f"{folder}: all examples have the label {labels[0]!r}: nothing to learn")
     return labels
 
 
-def _told(path: Path) -> tuple[str, ...]:
+def _ordered(path: Path) -> tuple[str, ...]:
+    """The labels of info.json; none where it does not have them."""
     if not path.is_file():
         return ()
     try:
-        return tuple(map(str, json.loads(path.read_text(encoding="utf-8")).get("labels", ())))
-    except (ValueError, AttributeError) as error:
-        raise ValueError(f"{path}: not a JSON object with labels: {error}") from None
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        given = content.get("labels", []) if isinstance(content, dict) else None
+        if not isinstance(given, list):
+            raise ValueError("not a JSON object with a list of labels")
+        labels = tuple(map(_name, given))
+        if twice := [label for label in dict.fromkeys(labels) if labels.count(label) > 1]:
+            raise ValueError(f"labels that are there twice: {', '.join(twice[:5])}")
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: {error}") from None
+    return labels
+
+
+def _check_told(path: Path, kind: str, train: Sequence[Any], measured: Sequence[Any]) -> None:
+    """Raises ValueError where labels only stand for none, as Hugging Face's -1 in CLUE's test splits does."""
+    if kind == "span" and all(start < 0 for one in measured for _, start in one.answers):
+        raise ValueError(f"{path}: no answer stands in its passage: leave out answers that are not told")
+    if kind in ("sentence", "pair") and not {one.label for one in measured} & {one.label for one in train}:
+        raise ValueError(f"{path}: no label is one of train's: leave out labels that are not told")
 
 
 def _examples(path: Path, kind: str) -> Iterator[Example]:
     """The examples of a file, labelled or not."""
-    for where, record in _records(path):
+    for where, record in records(path):
         try:
             yield READERS[kind](record)
         except KeyError as error:
             raise ValueError(
                 f"{where}: no field {error} in a {kind} example; its fields are {_names(record)}"
             ) from None
-        except (ValueError, TypeError, IndexError, AttributeError) as error:
+        except (ValueError, TypeError, AttributeError) as error:
             raise ValueError(f"{where}: not an example of a {kind} task: {error}") from None
 
 
 def _inferred(path: Path) -> str:
     """The kind of a task, from the fields of its first record."""
-    where, record = next(_records(path), (str(path), {}))
+    where, record = next(records(path))
     if "context" in record:
         return "span"
     if "entities" in record or isinstance(record.get("label"), dict):
@@ -227,80 +258,37 @@ def _names(record: Record) -> str:
     return ", ".join(map(str, record)) or "none"
 
 
-def _records(path: Path) -> Iterator[tuple[str, Record]]:
-    """The records of a file, each with where it stands."""
-    compression = path.suffix if path.suffix in OPENERS else ""
-    parse = _tsv if path.name.removesuffix(compression).endswith(".tsv") else _json
-    try:
-        with OPENERS[compression](path, "rt", encoding="utf-8-sig", newline="") as stream:
-            yield from parse(path, stream)
-    except DAMAGE as error:
-        raise ValueError(f"{path}: cannot be read: {error}") from None
-
-
-def _tsv(path: Path, stream: Any) -> Iterator[tuple[str, Record]]:
-    """Rows by the names in the first line; nothing is quoted."""
-    reader = csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE)
-    for row in reader:
-        if None in row or None in row.values():
-            raise ValueError(f"{path}:{reader.line_num}: not as many fields as the first line has names")
-        yield f"{path}:{reader.line_num}", row
-
-
-def _json(path: Path, stream: Any) -> Iterator[tuple[str, Record]]:
-    """One object a line, or one JSON document, as SQuAD's and CMRC's files are."""
-    first = stream.readline()
-    try:
-        begun = json.loads(first)
-        lines = isinstance(begun, dict) and "data" not in begun
-    except ValueError:
-        lines = first.lstrip()[:1] == "{" and first.rstrip()[-1:] == "}"  # a line that is damaged, not a document
-    if not lines:
-        document = _parsed(first + stream.read(), str(path))
-        for record in document["data"] if isinstance(document, dict) and "data" in document else document:
-            yield from _questions(record, str(path))
-        return
-    for number, line in enumerate([first, *stream], start=1):
-        if line.strip():
-            yield from _questions(_parsed(line, f"{path}:{number}"), f"{path}:{number}")
-
-
-def _parsed(text: str, where: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        raise ValueError(f"{where}: not JSON: {error}") from None
-
-
-def _questions(record: Any, where: str) -> Iterator[tuple[str, Record]]:
-    """A record, or the questions that are nested in it, each with its passage."""
-    if not isinstance(record, dict):
-        raise ValueError(f"{where}: not a JSON object")
-    if "paragraphs" in record:
-        for paragraph in record["paragraphs"]:
-            yield from _questions(paragraph, where)
-    elif "qas" in record:
-        context = record.get("context", record.get("context_text"))
-        for asked in record["qas"]:
-            yield where, {"context": context, "question": asked.get("question", asked.get("query_text")), **asked}
-    else:
-        yield where, record
-
-
 TEXTS = ("text", "sentence", "text_a")
 PAIRS = (("text_a", "text_b"), ("sentence1", "sentence2"), ("keyword", "abst"))
 
 
 def _sentence(record: Record) -> Labelled:
     if "target" in record:
-        return Labelled(_marked(record["text"], record["target"]), None, _class(record))
+        return Labelled(_marked(_text(record, "text"), record["target"]), None, _class(record), _id(record))
     name = next((name for name in TEXTS if name in record), TEXTS[0])
-    return Labelled(_text(record[name]), None, _class(record))
+    return Labelled(_text(record, name), None, _class(record), _id(record))
 
 
 def _class(record: Record) -> str | None:
     label = record.get("label")
-    return None if label in UNLABELLED else str(label)
+    return None if label in UNLABELLED else _name(label)
+
+
+def _name(label: Any) -> str:
+    """A label as text. A whole number is the same label as 1, as 1.0 and as "1"."""
+    if isinstance(label, float) and math.isfinite(label):
+        label = int(label) if label.is_integer() else str(label)
+    if isinstance(label, bool) or not isinstance(label, str | int):
+        raise ValueError(f"label {_shown(label)} is no text and no number: write it as one")
+    return _encodable(str(label))
+
+
+def _id(record: Record) -> Identity:
+    """What an example is called, where that is a text or an integer."""
+    given = next((record[name] for name in IDENTITIES if name in record), None)
+    if isinstance(given, str):
+        return _encodable(given)
+    return given if isinstance(given, int) else None
 
 
 def _marked(text: str, target: Record) -> str:
@@ -309,6 +297,8 @@ def _marked(text: str, target: Record) -> str:
     pronoun = (target["span2_index"], target["span2_text"], ("_", "_"))
     for start, mention, (left, right) in sorted([noun, pronoun], reverse=True):
         end = start + len(mention)
+        if not 0 <= start <= end <= len(text):
+            raise ValueError(f"{mention} at {start} of a text of {len(text)} characters")
         text = f"{text[:start]}{left}{text[start:end]}{right}{text[end:]}"
     return text
 
@@ -316,44 +306,61 @@ def _marked(text: str, target: Record) -> str:
 def _pair(record: Record) -> Labelled:
     first, second = next((names for names in PAIRS if record.keys() >= set(names)), PAIRS[0])
     one = record[first]
-    text = "，".join(one) if isinstance(one, list) else _text(one)  # CSL lists keywords
-    return Labelled(text, _text(record[second]), _class(record))
+    text = _encodable("，".join(one)) if isinstance(one, list) else _text(record, first)  # CSL lists keywords
+    return Labelled(text, _text(record, second), _class(record), _id(record))
 
 
 def _tagged(record: Record) -> Tagged:
-    text, label = _text(record["text"]), record.get("label")
+    text, label = _text(record, "text"), record.get("label")
     if isinstance(label, dict):  # CLUENER: {type: {mention: [[first, last], ...]}}
         places = [(name, place) for name, mentions in label.items() for found in mentions.values() for place in found]
-        entities = [(int(first), int(last) + 1, name) for name, (first, last) in places]
-    elif "entities" in record:
-        entities = [(int(start), int(end), str(name)) for start, end, name, *_ in record["entities"]]
+        entities = [(first, last + 1, _name(name)) for name, (first, last) in places]
+    elif label is not None:
+        raise ValueError(f"label {_shown(label)} is no object of entities")
+    elif record.get("entities") is None:
+        return Tagged(text, None, _id(record))
     else:
-        return Tagged(text, None)
+        entities = [(start, end, _name(name)) for start, end, name, *_ in record["entities"]]
     for start, end, name in entities:
-        if not 0 <= start < end <= len(text):
+        if type(start) is not int or type(end) is not int or not 0 <= start < end <= len(text):
             raise ValueError(f"entity {name} at [{start}, {end}) of a text of {len(text)} characters")
-    return Tagged(text, tuple(sorted(set(entities))))
+    return Tagged(text, tuple(sorted(set(entities))), _id(record))
 
 
 def _question(record: Record) -> Question:
-    context, question = _text(record["context"]), _text(record["question"])
+    context, question = _text(record, "context"), _text(record, "question")
     given = record.get("answers") or record.get("answer") or []
+    if not isinstance(given, str | list):
+        raise ValueError(f"answers {_shown(given)} are no list")
     answers = [_answer(one, context) for one in ([given] if isinstance(given, str) else given)]
-    return Question(question, context, tuple(answers))
+    return Question(question, context, tuple(answers), _id(record))
 
 
 def _answer(answer: str | Record, context: str) -> tuple[str, int]:
     """Text and start; where a start is not told or does not fit, the first place that does."""
     if isinstance(answer, str):
-        return answer, context.find(answer)
-    text, start = _text(answer["text"]), int(answer.get("start", answer.get("answer_start", -1)))
+        answer = {"text": answer}
+    text, start = _text(answer, "text"), answer.get("start", answer.get("answer_start", -1))
+    if not text or not isinstance(start, int):
+        raise ValueError(f"answer {_shown(answer)} needs a text, and an integer for its start")
     return text, start if start >= 0 and context.startswith(text, start) else context.find(text)
 
 
-def _text(value: Any) -> str:
+def _text(record: Record, name: str) -> str:
+    value = record[name]
     if not isinstance(value, str):
-        raise ValueError(f"{value!r} is no text")
-    return value
+        raise ValueError(f"{name} {_shown(value)} is no text")
+    return _encodable(value)
+
+
+def _shown(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)[:40]
+
+
+def _encodable(text: str) -> str:
+    """The text. Raises ValueError where a tokenizer could not take it: half a surrogate pair is no character."""
+    text.encode()
+    return text
 
 
 READERS: dict[str, Callable[[Record], Example]] = {

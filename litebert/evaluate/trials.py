@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache, cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from scipy import stats
 
+from data_tools.shards import keyed_rng
 from litebert.evaluate.candidate import Candidate
 from litebert.evaluate.config import FinetuneConfig
 from litebert.evaluate.distillation import Teaching
@@ -30,11 +31,13 @@ PACKAGES = ("torch", "transformers", "accelerate", "tokenizers", "numpy", "rjieb
 CODE = (
     "augmentation",
     "candidate",
+    "classes",
     "classification",
     "distillation",
     "family",
     "finetuning",
     "prediction",
+    "records",
     "span",
     "tagging",
     "tasks",
@@ -74,6 +77,9 @@ class Outcome:
         dev, test: summaries by name of score.
         seconds: of training, in all; as they were measured if they come from the cache.
         tokens_per_s: of the first seed's fine-tuning, padding aside.
+        edge: lowest or highest, if of several learning rates that one is the best on dev: others may be better.
+        seed: the best on dev.
+        classes, confused: of that seed's trial.
     """
 
     learning_rate: float
@@ -82,6 +88,10 @@ class Outcome:
     test: Mapping[str, Summary]
     seconds: float
     tokens_per_s: float
+    edge: str | None
+    seed: int
+    classes: Mapping[str, Mapping[str, float]]
+    confused: Sequence[Sequence[str | int]]
 
 
 @dataclasses.dataclass
@@ -142,8 +152,18 @@ class Experiment:
         }
         every = [*tried.values(), *trials[1:]]
         choice = {f"{rate:g}": trial.scores["dev"][metric] for rate, trial in tried.items()}
-        seconds = sum(trial.seconds for trial in every)
-        return Outcome(chosen, choice, **summaries, seconds=seconds, tokens_per_s=trials[0].tokens_per_s)
+        best = max(trials, key=lambda trial: trial.scores["dev"][metric])
+        return Outcome(
+            chosen,
+            choice,
+            **summaries,
+            seconds=sum(trial.seconds for trial in every),
+            tokens_per_s=trials[0].tokens_per_s,
+            edge=_edge(chosen, rates) if len(set(choice.values())) > 1 else None,
+            seed=1 + trials.index(best),
+            classes=best.classes,
+            confused=best.confused,
+        )
 
     def _trial(self, rate: float, seed: int) -> Trial:
         """From the cache, else run and put there."""
@@ -180,10 +200,18 @@ class Experiment:
             "teaching": self.teaching.identity if self.teaching else None,
             "task": self.task.fingerprint,
             "settings": settings,
+            "reading": [self.candidate.reading, self.teaching.teacher.reading if self.teaching else None],
             "device": device(),
+            "threads": torch.get_num_threads(),
             "code": code_fingerprint(),
             "versions": versions(),
         }
+
+
+def _edge(chosen: float, rates: Sequence[float]) -> str | None:
+    if chosen in (ends := (min(rates), max(rates))):
+        return ("lowest", "highest")[ends.index(chosen)]
+    return None
 
 
 def evaluate(
@@ -248,12 +276,23 @@ def facts_of(task: Task, config: FinetuneConfig) -> dict[str, Any]:
         "metric": family_of(task).metric,
         "fingerprint": task.fingerprint,
         "origin": task.origin,
+        "without_label": dict(task.without_label),
         "sizes": {
             "train": min(config.samples or len(task.train), len(task.train)),
             "dev": len(task.dev),
             "test": len(task.test),
         },
     }
+
+
+def edges(task: str, arms: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """Of each arm whose best learning rate on dev is the lowest or the highest that was tried, a line that says so."""
+    for arm, outcome in arms.items():
+        if outcome["edge"] and arm != "shuffled":  # what is best by chance says nothing
+            yield (
+                f"{task}, {arm}: the best learning rate on dev, {outcome['learning_rate']:g}, is the {outcome['edge']} "
+                "tried: others may be better"
+            )
 
 
 def above(score: Summary, floor: Summary) -> dict[str, Any]:
@@ -309,7 +348,7 @@ def _percent(summary: Mapping[str, Any]) -> str:
 @cache
 def code_fingerprint() -> str:
     """SHA-256 of the source that scores depend on, as it is when this is asked first, in hex."""
-    files = [Path(__file__).with_name(f"{name}.py") for name in CODE]
+    files = [*(Path(__file__).with_name(f"{name}.py") for name in CODE), Path(keyed_rng.__file__)]
     return hashlib.sha256(b"\0".join(path.read_bytes() for path in files)).hexdigest()
 
 

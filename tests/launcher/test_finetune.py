@@ -4,23 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
 
 import pytest
 
 import launcher.evaluate
 import launcher.finetune
-from data_tools.text.wordpiece import WordPiece
-from tests.litebert.evaluate.made_up import made_model, made_task
+from tests.litebert.evaluate.made_up import made_task
 
 FEW = ["--train.samples=32", "--train.epochs=1", "--train.seeds=1", "--train.learning_rates=[1e-3]"]
-
-
-@pytest.fixture
-def model(wordpiece_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setenv("LITEBERT_CACHE", str(tmp_path / "cache"))
-    tokenizer = WordPiece((wordpiece_folder / WordPiece.FILE).read_bytes(), "test")
-    return str(made_model(tmp_path / "model", tokenizer))
 
 
 def test_a_teacher_is_kept_and_its_student_is_kept_and_evaluated(model, tmp_path, capfd):
@@ -66,6 +57,19 @@ def test_a_teacher_is_kept_and_its_student_is_kept_and_evaluated(model, tmp_path
     assert launcher.finetune.main([str(tmp_path), "--task", task, "--output", str(tmp_path / "new")]) == 2
     said_so(capfd, "finetune", "no model (no run.json, checkpoint.json or config.json)")
     assert not (tmp_path / "new").exists()
+
+
+def test_a_test_without_labels_is_answered(model, tmp_path, capfd):
+    task, output = made_task(tmp_path / "task", "sentence"), tmp_path / "out"
+    (task / "test.jsonl").write_text('{"id": 40, "text": "好"}\n{"id": 2, "text": "坏"}\n')
+    rates = "--train.learning_rates=[1e-7,1e-2]"
+    assert launcher.finetune.main([model, "--task", str(task), "--output", str(output), *FEW[:2], rates]) == 0
+    lines = [json.loads(line) for line in (output / "predictions.jsonl").read_text().splitlines()]
+    assert [line.pop("id") for line in lines] == [40, 2] and all(line["label"] in ("0", "1") for line in lines)
+    record = json.loads((output / "litebert.json").read_text())
+    assert record["origin"] == "its dev as test, 24 of its train as dev" and record["without_label"] == {}
+    if edge := record["all_seeds"]["edge"]:
+        assert f"is the {edge} tried: others may be better" in capfd.readouterr().err
 
 
 def said_so(capfd: pytest.CaptureFixture[str], command: str, said: str) -> None:

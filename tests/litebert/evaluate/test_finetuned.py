@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,9 @@ from litebert.evaluate.config import FinetuneConfig, TaskDistillConfig
 from litebert.evaluate.finetuned import RECORD, finetune, teachings
 from litebert.evaluate.finetuning import PreparedTask
 from litebert.evaluate.prediction import predicted
-from litebert.evaluate.tasks import KINDS, Question
+from litebert.evaluate.span import overlap
+from litebert.evaluate.tagging import agreement
+from litebert.evaluate.tasks import KINDS, READERS, Question
 
 STRANGER = """\
 import json, os, re, sys
@@ -71,6 +74,37 @@ def test_a_card_says_what_the_model_scores(teacher):
     card = (teacher("sentence") / "README.md").read_text()
     assert f"| accuracy on test | {record['scores']['test']['accuracy']:.1%} |" in card
     assert f"sentence, a sentence task; fingerprint {record['fingerprint']}" in card and "| labels | 0, 1 |" in card
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_it_says_of_test_is_kept_and_scores_as_it_did(kind, task, teacher):
+    test, scores = task(kind).test, json.loads((teacher(kind) / RECORD).read_text())["scores"]["test"]
+    if kind == "span":
+        said = json.loads((teacher(kind) / "predictions.json").read_text())
+        assert list(said) == [str(number) for number in range(len(test))]
+        answers = [[text for text, _ in one.answers] for one in test]
+        found = np.mean([overlap(right, its) for right, its in zip(answers, said.values(), strict=True)])
+        assert found == pytest.approx(scores["f1"])
+        return
+    lines = [json.loads(line) for line in (teacher(kind) / "predictions.jsonl").read_text().splitlines()]
+    assert [line["id"] for line in lines] == list(range(len(test)))
+    if kind == "tagging":
+        told: list[Any] = [READERS[kind](line) for line in lines]  # as CLUENER's files are read
+        assert agreement([set(one.entities) for one in test], [set(one.entities) for one in told])[0] == scores["f1"]
+    else:
+        assert (
+            np.mean([line["label"] == one.label for line, one in zip(lines, test, strict=True)]) == scores["accuracy"]
+        )
+
+
+def test_a_card_names_the_classes_that_are_mistaken(candidate, task, tmp_path):
+    config = FinetuneConfig(epochs=0, learning_rates=(1e-3,), seeds=1, precision="fp32")
+    made = finetune(candidate, task("sentence"), config, tmp_path / "trials", None, tmp_path / "out")
+    (right, said, count), *_ = made["all_seeds"]["confused"]
+    assert f"| most often mistaken on test | {said} for {right} ({count})" in (tmp_path / "out/README.md").read_text()
+    lines = [json.loads(line)["label"] for line in (tmp_path / "out/predictions.jsonl").read_text().splitlines()]
+    wrong = [one.label == right and its == said for one, its in zip(task("sentence").test, lines, strict=True)]
+    assert sum(wrong) == count > 0
 
 
 def test_the_best_seed_on_dev_is_kept_and_nothing_is_overwritten(candidate, task, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 import torch
 import transformers
 
+from data_tools.shards import keyed_rng
 from data_tools.text.huggingface import save_tokenizer
 from data_tools.text.wordpiece import WordPiece
 from litebert.evaluate import trials
@@ -22,7 +24,7 @@ from litebert.evaluate.prediction import arguments, device
 from litebert.evaluate.span import Span
 from litebert.evaluate.tagging import Tagging
 from litebert.evaluate.tasks import KINDS, Question, Tagged
-from litebert.evaluate.trials import Experiment, evaluate, table
+from litebert.evaluate.trials import CODE, Experiment, code_fingerprint, edges, evaluate, table
 from litebert.model.heads import PretrainingModel
 from litebert.model.huggingface import save_huggingface
 from litebert.model.presets import PRESETS
@@ -75,6 +77,17 @@ def test_the_rate_is_the_best_on_dev(candidate, task, tmp_path):
     outcome = Experiment(candidate, task("sentence"), config, tmp_path).outcome()
     assert outcome.learning_rate == 3e-3 == float(max(outcome.choice, key=outcome.choice.__getitem__))
     assert len(list(tmp_path.glob("*.json"))) == 3 + 1  # each rate once, and the second seed of the best
+    assert outcome.edge == "highest" and outcome.seed == 1 + int(np.argmax(outcome.dev["accuracy"].scores))
+    f1 = [its["f1"] for its in outcome.classes.values()]
+    assert np.mean(f1) == pytest.approx(outcome.test["macro_f1"].scores[outcome.seed - 1])
+    assert sum(its["count"] for its in outcome.classes.values()) == len(task("sentence").test)
+    said = [*edges("task", {"model": vars(outcome), "shuffled": vars(outcome)})]
+    assert said == ["task, model: the best learning rate on dev, 0.003, is the highest tried: others may be better"]
+    for rates, edge in (((3e-3,), None), ((3e-3, 1e-7), "highest"), ((3e-3, 1.0), "lowest"), ((1e-7, 3e-3, 1.0), None)):
+        again = dataclasses.replace(config, learning_rates=rates, seeds=1)
+        assert Experiment(candidate, task("sentence"), again, tmp_path).outcome().edge == edge
+    untaught = dataclasses.replace(config, epochs=0, seeds=1)
+    assert Experiment(candidate, task("sentence"), untaught, tmp_path).outcome().edge is None  # all the same
 
 
 def test_trials_are_kept_by_all_they_depend_on(candidate, task, tmp_path, monkeypatch):
@@ -98,12 +111,28 @@ def test_trials_are_kept_by_all_they_depend_on(candidate, task, tmp_path, monkey
         Experiment(candidate, tasks[0], config, tmp_path, shuffled=True),
     ):
         assert changed._identity != identity
+    positions = dataclasses.replace(candidate, positions=80)  # of the same weights, shape and tokenizer
+    assert Experiment(positions, tasks[0], config, tmp_path)._identity != identity
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads + 1)
+    assert Experiment(candidate, tasks[0], config, tmp_path)._identity != identity
+    torch.set_num_threads(threads)
     monkeypatch.setattr(trials, "code_fingerprint", lambda: "of other code")
     assert Experiment(candidate, tasks[0], config, tmp_path)._identity != identity
     next(iter(kept)).write_text("{}")
     monkeypatch.undo()
     with pytest.raises(ValueError, match=r"no trial \(KeyError\('trial'\)\): remove it"):
         evaluate(candidate, tasks, config, ["floor"], tmp_path)
+
+
+def test_all_code_that_scores_depend_on_is_in_its_fingerprint(tmp_path, monkeypatch):
+    for name in CODE:
+        source = Path(trials.__file__).with_name(f"{name}.py").read_text()
+        assert set(re.findall(r"from litebert\.evaluate\.(\w+) import", source)) <= {*CODE, "config"}, name
+    before = code_fingerprint.__wrapped__()
+    (tmp_path / "keyed_rng.py").write_text("# draws otherwise")
+    monkeypatch.setattr(keyed_rng, "__file__", str(tmp_path / "keyed_rng.py"))
+    assert code_fingerprint.__wrapped__() != before
 
 
 def test_weights_make_the_fingerprint_and_shape_the_floors(candidate, wordpiece, tmp_path):
@@ -163,6 +192,21 @@ def test_tags_are_read_back_from_tokens(candidate):
     outputs = np.eye(5, dtype=np.float32)[np.maximum(0, [row["labels"] for row in encoded.rows])]
     scores = family.scores(examples, encoded, (outputs,))
     assert scores["f1"] == scores["ceiling"] == pytest.approx(3 / 4)
+
+
+@pytest.mark.parametrize("kind", ["wordpiece", "sentencepiece"])
+def test_questions_are_cut_by_tokens(kind, wordpiece, tokenizer, tmp_path):
+    save_tokenizer(wordpiece if kind == "wordpiece" else tokenizer, tmp_path, max_length=96)
+    loaded = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    limit = 48 // 4
+    for text in ("hello " * limit, "谁？" * 20, "hello 3.14%北京的记者" * 9, "㍿" * 30, "谁", ""):
+        whole = loaded(text, add_special_tokens=False)["input_ids"]
+        question = Question(text, "记者在北京。", (("北京", 3),))
+        row = Span().encode([question, question], loaded, 48).rows[1]["input_ids"].tolist()
+        kept = row[1 : row.index(loaded.sep_token_id)]
+        assert kept == whole[: len(kept)] and len(kept) <= limit
+        # characters that become several tokens go or stay whole
+        assert len(kept) > limit - 3 or kept == whole
 
 
 def test_windows_overlap_and_know_their_answer(candidate):

@@ -2,6 +2,7 @@
 
 import math
 import random
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from litebert.evaluate.classification import Classification
 from litebert.evaluate.family import Encoded
 from litebert.evaluate.span import LONGEST, answers, best_spans, exact_match, overlap, segments
 from litebert.evaluate.tagging import Tagging, agreement
-from litebert.evaluate.tasks import Labelled, Question
+from litebert.evaluate.tasks import Labelled, Question, Tagged
 from litebert.evaluate.trials import Summary, above
 
 TAGGING = Tagging(("a", "b"))
@@ -71,6 +72,24 @@ def test_agreement_counts_whole_entities(pairs):
     wanted, found = sum(len(one) for one in right), sum(len(one) for one in said)
     assert recall == (hits / wanted if wanted else 0) and precision == (hits / found if found else 0)
     assert f1 == pytest.approx(2 * precision * recall / (precision + recall) if hits else 0)
+
+
+@given(st.lists(st.tuples(TAGS, TAGS), min_size=1, max_size=5))
+def test_pairs_of_types_add_up_to_the_entities(pairs):
+    lengths = [max(len(one), len(other)) for one, other in pairs]
+    right, said = ([[*tags, *[0] * (length - len(tags))] for tags, length in zip(each, lengths, strict=True)]
+                   for each in zip(*pairs, strict=True))  # fmt: skip
+    offsets = [np.array([(3 * place, 3 * place + 2) for place in range(length)]).reshape(-1, 2) for length in lengths]
+    outputs = np.full((len(pairs), max(1, *lengths, 1), 5), -1, np.float32)
+    for row, tags in enumerate(said):
+        outputs[row, range(len(tags)), tags] = 1
+    examples = [Tagged("字" * 40, tuple(naive_entities(tags))) for tags in right]
+    found = Counter(TAGGING.pairs(examples, Encoded([], np.arange(len(pairs)), offsets), (outputs,)))
+    naive: Counter = Counter()
+    for one, other in zip(right, said, strict=True):
+        told, told_of = ({entity[:2]: entity[2] for entity in naive_entities(tags)} for tags in (one, other))
+        naive.update((told.get(place), told_of.get(place)) for place in told.keys() | told_of.keys())
+    assert found == naive
 
 
 def test_best_spans_equal_a_search_of_all():

@@ -4,6 +4,7 @@ import bz2
 import gzip
 import json
 import lzma
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -175,10 +176,12 @@ def test_what_is_missing_is_drawn_from_train(tmp_path):
     """CLUE's test splits have no labels: dev is the test then."""
     records = [{"sentence": f"第{number}句", "label": str(number % 2)} for number in range(50)]
     (tmp_path / "train.json").write_text(lines(records))
-    (tmp_path / "dev.json").write_text(lines(TNEWS))
-    (tmp_path / "test.json").write_text(lines([{"id": 0, "sentence": "好"}]))
+    (tmp_path / "dev.json").write_text(lines([record | {"label": 1} for record in TNEWS]))
+    (tmp_path / "test.json").write_text(lines([{"id": 7, "sentence": "好"}, {"sentence": "坏"}]))
     read = Task.read(tmp_path)
     assert [one.text for one in read.test] == [record["sentence"] for record in TNEWS]
+    assert [(one.text, one.label, one.id) for one in read.asked] == [("好", None, 7), ("坏", None, None)]
+    assert read.without_label == {} and read.remark == ""  # CLUE's test is there to be answered
     assert read.origin == "its dev as test, 5 of its train as dev" and len(read.dev) == 5
     assert sorted(one.text for one in (*read.train, *read.dev)) == sorted(record["sentence"] for record in records)
     assert Task.read(tmp_path) == read
@@ -197,20 +200,137 @@ def test_fingerprints_follow_content_and_kind(tmp_path):
     ("content", "name", "kind", "said"),
     [
         (lines(TNEWS) + "{", "{}.json", None, "train.json:3: not JSON: "),
-        ("[1]", "{}.json", None, "train.json: not a JSON object"),
+        ("[1]", "{}.json", None, "train.json[0]: not a JSON object"),
         (lines([{"title": "好"}]), "{}.jsonl", None, "train.jsonl:1: no kind of task has the fields title: name them"),
         (lines(TNEWS), "{}.json", "pair", "train.json:1: no field 'text_a' in a pair example; its fields are label,"),
-        (lines([{"text": 3, "label": 1}]), "{}.json", None, "train.json:1: not an example of a sentence task: 3 is no"),
+        (
+            lines([{"text": 3, "label": 1}]),
+            "{}.json",
+            None,
+            "train.json:1: not an example of a sentence task: text 3 is no",
+        ),
         (lines([{"text": "甲", "entities": [[0, 2, "x"]]}]), "{}.json", None, "entity x at [0, 2) of a text of 1 char"),
         ("label\ttext\n1\t甲\t乙\n", "{}.tsv", None, "train.tsv:2: not as many fields as the first line has names"),
         (lines([{"text": "甲"}]), "{}.json", None, "train.json: no labelled example of a sentence task in it"),
         (lines([{"text": "甲", "label": 1}]), "{}.json", None, "all examples have the label '1': nothing to learn"),
+        ("", "{}.json", None, "train.json: no example in it"),
+        ("text\tlabel\n", "{}.tsv", None, "train.tsv: no example in it"),
+        ("\n\ntext\tlabel\ttext\n甲\t1\t乙\n", "{}.tsv", None, "train.tsv:3: two columns have one name: text, la"),
+        ("null", "{}.json", None, "train.json: not one JSON object a line, nor a list of them"),
+        ('{\n"data": 5}', "{}.json", None, "train.json: not one JSON object a line, nor a list of them"),
+        ('{"data": 5}', "{}.json", None, "train.json:1: no kind of task has the fields data"),
+        ("[" * 9999, "{}.json", None, "train.json: not JSON: "),
+        (lines([*TNEWS, {"paragraphs": None}]), "{}.json", None, "train.json:3: its paragraphs are no list"),
+        ('[{"paragraphs": [{"qas": 5}]}]', "{}.json", None, "train.json[0].paragraphs[0]: its qas are no list"),
+        ('[{"context": "甲", "qas": [5]}]', "{}.json", None, "train.json[0].qas[0]: not a JSON object"),
+        (
+            '[{"qas": [{"question": "？"}]}]',
+            "{}.json",
+            None,
+            "train.json[0].qas[0]: not an example of a span task: con",
+        ),
     ],
 )
 def test_what_is_wrong_is_said_in_a_line(tmp_path, content, name, kind, said):
     with pytest.raises(ValueError, match=re.escape(said)) as raised:
         task(tmp_path / "task", content, name, kind)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "said"),
+    [
+        ("sentence", {"label": [1]}, "label [1] is no text and no number: write it as one"),
+        ("sentence", {"label": {}}, "label {} is no text and no number: write it as one"),
+        ("sentence", {"label": True}, "label true is no text and no number: write it as one"),
+        ("sentence", {"label": math.nan}, "label NaN is no text and no number: write it as one"),
+        ("sentence", {"label": math.inf}, "label Infinity is no text and no number: write it as one"),
+        ("sentence", {"label": "\ud800"}, "'utf-8' codec can't encode character"),
+        ("sentence", {"text": "\ud800"}, "'utf-8' codec can't encode character"),
+        ("tagging", {"label": "x"}, 'label "x" is no object of entities'),
+        ("tagging", {"entities": [[0, 1.5, "x"]]}, "entity x at [0, 1.5) of a text of 2 characters"),
+        ("tagging", {"entities": [[0, 1, None]]}, "label null is no text and no number: write it as one"),
+        ("tagging", {"label": {"x": {"甲": [[0, 1.0]]}}}, "entity x at [0, 2.0) of a text of 2 characters"),
+        ("span", {"context": None}, "context null is no text"),
+        (
+            "span",
+            {"answers": {"text": ["甲"], "answer_start": [0]}},
+            'answers {"text": ["甲"], "answer_start": [0]} are no',
+        ),
+        ("span", {"answers": [{"text": ""}]}, 'answer {"text": ""} needs a text, and an integer for its start'),
+        (
+            "span",
+            {"answers": [{"text": "甲", "start": math.inf}]},
+            'answer {"text": "甲", "start": Infinity} needs a text',
+        ),
+    ],
+)
+def test_odd_fields_are_said_and_not_read(tmp_path, kind, fields, said):
+    plain = {"text": "甲乙"} if kind != "span" else {"context": "甲乙", "question": "？", "answers": ["乙"]}
+    with pytest.raises(ValueError, match=re.escape(f"train.jsonl:1: not an example of a {kind} task: {said}")):
+        task(tmp_path, json.dumps({**plain, **fields}), "{}.jsonl", kind)
+
+
+def test_blank_lines_are_passed_over_and_counted(tmp_path):
+    assert task(tmp_path / "lines", "\n \n" + lines(TNEWS)).train == task(tmp_path / "plain", lines(TNEWS)).train
+    assert task(tmp_path / "table", "\nlabel\ttext\n\n1\t甲\n0\t乙\n", "{}.tsv").labels == ("0", "1")
+    with pytest.raises(ValueError, match=re.escape("train.json:4: not JSON")):
+        task(tmp_path / "wrong", "\n" + lines(TNEWS) + "{")
+
+
+def test_a_whole_number_is_one_label_however_it_is_written(tmp_path):
+    records = [{"text": "甲", "label": label} for label in (1, 1.0, "1", -0.0, 0, 0.5)]
+    read = task(tmp_path, lines(records))
+    assert [one.label for one in read.train] == ["1", "1", "1", "0", "0", "0.5"]
+    (tmp_path / "info.json").write_text('{"labels": [1.0, 0, 0.5]}')
+    assert Task.read(tmp_path).labels == ("1", "0", "0.5")
+
+
+def test_examples_without_a_label_are_left_out_and_counted(tmp_path):
+    folder = tmp_path / "ocnli"
+    assert task(folder, lines(OCNLI)).without_label == {"train": 1, "dev": 1, "test": 1}
+    assert Task.read(folder).remark == "ocnli: examples without a label are left out: 1 of train, 1 of dev, 1 of test"
+    (folder / "dev.json").write_text(lines(OCNLI[:2]))
+    (folder / "test.json").write_text(lines([{**record, "label": None} for record in OCNLI]))
+    (folder / "train.json").write_text(lines(2 * OCNLI))
+    assert Task.read(folder).without_label == {"train": 2}
+    assert [one.id for one in Task.read(folder).asked] == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("null", "info.json: not a JSON object with a list of labels"),
+        ('{"labels": 5}', "info.json: not a JSON object with a list of labels"),
+        ('{"labels": null}', "info.json: not a JSON object with a list of labels"),
+        ('{"labels": "102"}', "info.json: not a JSON object with a list of labels"),
+        ('{"labels": ["102", 110, 102.0]}', "info.json: labels that are there twice: 102"),
+        ('{"labels": ["102", [110]]}', "info.json: label [110] is no text and no number"),
+        ("{", "info.json: Expecting property name"),
+    ],
+)
+def test_wrong_orders_of_labels_are_said(tmp_path, content, said):
+    task(tmp_path, lines(TNEWS))
+    (tmp_path / "info.json").write_text(content)
+    with pytest.raises(ValueError, match=re.escape(said)):
+        Task.read(tmp_path)
+
+
+def test_labels_that_stand_for_none_are_said(tmp_path):
+    made_up = [{"context": "甲", "question": "？", "answers": [{"text": "FAKE_ANSWER_1", "answer_start": -1}]}]
+    with pytest.raises(ValueError, match=r"dev.json: no answer stands in its passage: leave out answers that are not"):
+        task(tmp_path / "span", lines(made_up))
+    task(tmp_path, lines(TNEWS))
+    (tmp_path / "test.json").write_text(lines([{**record, "label": -1} for record in TNEWS]))
+    with pytest.raises(ValueError, match=r"test.json: no label is one of train's: leave out labels that are not told"):
+        Task.read(tmp_path)
+
+
+def test_a_train_of_one_example_gives_none_to_dev(tmp_path):
+    (tmp_path / "train.json").write_text(lines(TNEWS[:1]))
+    (tmp_path / "dev.json").write_text(lines(TNEWS))
+    with pytest.raises(ValueError, match="train has one example, and dev would take it: give more"):
+        Task.read(tmp_path)
 
 
 def test_wrong_folders_are_said(tmp_path):
