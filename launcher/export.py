@@ -1,9 +1,9 @@
 """Export a model to a folder that opens without litebert; no GPU is needed.
 
-    python launcher/export.py MODEL --output DIR --format hf   [--half]
+    python launcher/export.py MODEL --output DIR --format hf   [--half] [--task TASK]
     python launcher/export.py MODEL --output DIR --format onnx [--quantize int8] [--data SHARDS | --task TASK]
 
-MODEL is a run or one of its checkpoints, or, for --format onnx, a folder of launcher/finetune.py.
+MODEL is a run or one of its checkpoints, or, for --half or --format onnx, a folder of launcher/finetune.py.
 
 --format hf      safetensors, config and tokenizer, for transformers' Auto classes
 --half           its weights in fp16: half the size
@@ -66,8 +66,8 @@ def _check(options: argparse.Namespace) -> None:
     if options.data and not options.quantize:
         raise ValueError("--data is what --quantize int8 is measured on; leave it out")
     finetuned = _is_huggingface(options.model)
-    if finetuned and options.format != "onnx":
-        raise ValueError(f"{options.model} is a Hugging Face folder already: --format onnx is what it can become")
+    if finetuned and options.format == "hf" and not options.half:
+        raise ValueError(f"{options.model} is a Hugging Face folder already: --half or --format onnx makes another")
     if finetuned and options.data:
         raise ValueError("--data is what a run is measured on; a fine-tuned model: --task")
     if not finetuned and options.task:
@@ -103,7 +103,8 @@ def _finetuned(options: argparse.Namespace) -> str:
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    fidelity = export_finetuned(options.model, options.output, options.quantize == "int8", options.task)
+    int8 = options.quantize == "int8"
+    fidelity = export_finetuned(options.model, options.output, int8, options.task, options.half)
     return f"{options.model}: {fidelity}"
 
 

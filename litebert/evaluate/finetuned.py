@@ -116,9 +116,14 @@ def _card(record: Mapping[str, Any], model: Any, head: str, name: str) -> str:
         **_confused(record["all_seeds"]["confused"]),
         "chosen": "learning rate and seed by the score on dev; dev flatters, test decided nothing",
     }
-    pipeline, texts, answer = _USES[record["kind"]]
-    loading = _LOADING.format(head=head, folder=name, texts=texts, answer=answer)
+    pipeline, loading = usage(record["kind"], head, name)
     return page(f"{record['task']}, fine-tuned by litebert", pipeline, model.config.model_type, facts, loading)
+
+
+def usage(kind: str, head: str, folder: str) -> tuple[str, str]:
+    """Hugging Face's name for a kind of task, and the Python that opens a folder and asks it."""
+    pipeline, texts, answer = _USES[kind]
+    return pipeline, _LOADING.format(head=head, folder=folder, texts=texts, answer=answer)
 
 
 def _confused(pairs: Sequence[Sequence[str | int]]) -> dict[str, str]:

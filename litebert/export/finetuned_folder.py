@@ -1,4 +1,4 @@
-"""A fine-tuned model as a folder for ONNX Runtime, proven equal, and perhaps measured, before it gets its name.
+"""A fine-tuned model as a folder for ONNX Runtime, or in fp16, proven equal, and perhaps measured, before it is named.
 
 Shape suffixes: B = samples, L = tokens of the longest.
 """
@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from torch import Tensor, nn
 
 from litebert.evaluate.candidate import CONFIG
-from litebert.evaluate.finetuned import RECORD
+from litebert.evaluate.finetuned import RECORD, usage
 from litebert.export.card import page
 from litebert.export.finetuned import Finetuned
 from litebert.export.folder import new_folder
@@ -23,6 +24,7 @@ from litebert.export.onnx_file import OnnxFile
 from litebert.export.onnx_graph import TOKENS, form_of, quantize, trace
 from litebert.export.parity import furthest, proven, random_inputs
 
+FILE, HALF = "model.onnx", "safetensors, fp16"
 LOADING = """\
 import onnxruntime
 from transformers import AutoConfig, AutoTokenizer
@@ -48,12 +50,15 @@ class Outputs(nn.Module):
         return tuple(output[name] for name in self.outputs)
 
 
-def export_finetuned(location: Path, output: Path, int8: bool = False, task: Path | None = None) -> str:
-    """Write model.onnx, the tokenizer, config.json, RECORD and a model card into a new folder.
+def export_finetuned(
+    location: Path, output: Path, int8: bool = False, task: Path | None = None, half: bool = False
+) -> str:
+    """Write model.onnx, or weights in fp16, tokenizer, config.json, RECORD and a model card into a new folder.
 
     Args:
         location: folder that launcher/finetune.py made.
         int8: whether to quantise the model, after it is proven equal in fp32.
+        half: whether it stays a Hugging Face folder, in fp16; not together with int8.
         task: folder of the task that it was fine-tuned on, to measure on its test what the model and the file score.
 
     Returns:
@@ -66,43 +71,51 @@ def export_finetuned(location: Path, output: Path, int8: bool = False, task: Pat
     finetuned = Finetuned.read(location)
     measured = finetuned.task(task) if task else None
     with new_folder(output) as folder:
-        path = folder / "model.onnx"
-        shutil.copyfile(location / CONFIG, folder / CONFIG)
         finetuned.candidate.tokenizer.save_pretrained(folder)  # before a measurement sets its truncation
-        _trace(finetuned, path)
+        written = _halved(finetuned, folder) if half else _traced(finetuned, folder)
         model = finetuned.model()
-        fidelity = proven(furthest(_compared(finetuned, model, OnnxFile(path))))
+        fidelity = proven(furthest(_compared(finetuned, model, written)), half)
         if int8:
-            quantize(path)
+            quantize(folder / FILE)
+            written = OnnxFile(folder / FILE)
             fidelity = f"before int8, {fidelity}"
         scores = None
         if measured:
-            scores = dict(zip(("model", "file"), finetuned.scores([model, OnnxFile(path)], measured), strict=True))
+            scores = dict(zip(("model", "file"), finetuned.scores([model, written], measured), strict=True))
             fidelity = f"{_cost(finetuned.record, scores)}; {fidelity}"
         elif int8:
             fidelity = f"what int8 costs was not measured (--task TASK does); {fidelity}"
-        record = {**finetuned.record, "export": {"form": form_of(int8), "fidelity": fidelity, "test": scores}}
+        form = HALF if half else form_of(int8)
+        record = {**finetuned.record, "export": {"form": form, "fidelity": fidelity, "test": scores}}
         (folder / RECORD).write_text(json.dumps(record, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-        card = _card(finetuned, model, {"kept as": form_of(int8), "export": fidelity}, output.name)
+        card = _card(finetuned, model, {"kept as": form, "export": fidelity}, output.name, half)
         (folder / "README.md").write_text(card, encoding="utf-8")
     return fidelity
 
 
-def _trace(finetuned: Finetuned, path: Path) -> None:
+def _traced(finetuned: Finetuned, folder: Path) -> OnnxFile:
     """Write the file. The model that it is traced from is gone with the return."""
+    shutil.copyfile(finetuned.candidate.location / CONFIG, folder / CONFIG)
     model = finetuned.model()
     model.set_attn_implementation("eager")  # plain operations, which ONNX Runtime knows how to fuse
     inputs, outputs = finetuned.inputs(model), finetuned.use.outputs
-    trace(Outputs(model, inputs, list(outputs)), inputs, outputs, path)
+    trace(Outputs(model, inputs, list(outputs)), inputs, outputs, folder / FILE)
+    return OnnxFile(folder / FILE)
 
 
-def _compared(finetuned: Finetuned, model: Any, file: OnnxFile) -> Iterator[tuple[Tensor, Tensor]]:
-    """What the model and the file make of random inputs, at real tokens."""
+def _halved(finetuned: Finetuned, folder: Path) -> Any:
+    """Write the weights in fp16, and open them as a user does."""
+    finetuned.model().half().save_pretrained(folder)
+    return getattr(transformers, finetuned.use.head).from_pretrained(folder, local_files_only=True).eval()
+
+
+def _compared(finetuned: Finetuned, model: Any, written: Any) -> Iterator[tuple[Tensor, Tensor]]:
+    """What the model and what was written make of random inputs, at real tokens."""
     config, names = model.config, finetuned.inputs(model)
     types = getattr(config, "type_vocab_size", 1)  # DistilBERT has none
     for inputs in random_inputs(config.vocab_size, types, finetuned.candidate.positions):
         with torch.inference_mode():
-            mine, theirs = model(**{name: inputs[name] for name in names}), file(**inputs)
+            mine, theirs = (each(**{name: inputs[name] for name in names}) for each in (model, written))
         valid_BL = inputs["attention_mask"].bool()
         for name, free in finetuned.use.outputs.items():
             real = valid_BL if free == TOKENS else slice(None)
@@ -117,12 +130,14 @@ def _cost(record: Mapping[str, Any], scores: Mapping[str, float]) -> str:
     )
 
 
-def _card(finetuned: Finetuned, model: Any, exported: Mapping[str, str], name: str) -> str:
+def _card(finetuned: Finetuned, model: Any, exported: Mapping[str, str], name: str, half: bool) -> str:
     use = finetuned.use
     size = {
         "parameters": f"{model.num_parameters():,}",
         "longest input": f"{finetuned.candidate.positions} tokens",
     }
     loading = LOADING.format(folder=name, texts=use.texts, answer=use.answer)
+    if half:
+        _, loading = usage(finetuned.record["kind"], use.head, name)
     title = f"{finetuned.record['task']}, fine-tuned by litebert"
     return page(title, use.pipeline, model.config.model_type, {**finetuned.facts, **size, **exported}, loading)

@@ -31,7 +31,8 @@ def test_a_fine_tuned_model_is_exported_and_measured(wordpiece_folder, tmp_path,
     capsys.readouterr()
     onnx = ["--format", "onnx"]
     for arguments, said in (
-        ([source, "--half"], "is a Hugging Face folder already: --format onnx is what it can become"),
+        ([source], "is a Hugging Face folder already: --half or --format onnx makes another"),
+        ([source, *onnx, "--half"], "--half is for --format hf"),
         ([source, *onnx, "--quantize", "int8", "--data", tmp_path], "a fine-tuned model: --task"),
         ([source, *onnx, "--task", tmp_path], "no task: it has no train.jsonl"),
         ([tmp_path / "model", *onnx], "model: it has no litebert.json of a fine-tuned model: give a run"),
@@ -53,3 +54,7 @@ def test_a_fine_tuned_model_is_exported_and_measured(wordpiece_folder, tmp_path,
     files = {path.name for path in output.iterdir()}
     assert {"model.onnx", "config.json", "tokenizer.json", "litebert.json", "README.md"} <= files
     assert not [name for name in files if name.endswith((".safetensors", ".bin"))]
+    assert export(monkeypatch, source, "--half", "--task", task, "--output", tmp_path / "half") == 0
+    assert "accuracy" in capsys.readouterr().out
+    sizes = [(folder / "model.safetensors").stat().st_size for folder in (tmp_path / "half", source)]
+    assert 0.4 * sizes[1] < sizes[0] < 0.6 * sizes[1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -275,6 +276,22 @@ def test_the_score_in_int8_is_what_the_file_scores(family, kind, finetuned, task
     said_so = f"{file:.1%} on the test of {kind}, the model in fp32 {model:.1%} ({100 * (file - model):+.1f} points)"
     assert fidelity.startswith(f"{record['metric']} {said_so}; before int8, outputs within")
     assert fidelity in (tmp_path / "int8" / "README.md").read_text()
+
+
+@pytest.mark.parametrize(("family", "kind"), [("bert", "sentence"), ("distilbert", "tagging"), ("albert", "span")])
+def test_a_fine_tuned_model_in_fp16_scores_what_it_says(family, kind, finetuned, task, tmp_path):
+    source, texts = finetuned(family, kind, LEARNING), texts_of(task(kind))
+    fidelity = export_finetuned(source, tmp_path / "half", task=task(kind), half=True)
+    scores = json.loads((tmp_path / "half" / RECORD).read_text())["export"]["test"]
+    assert abs(scores["file"] - scores["model"]) < 0.05 and fidelity in (tmp_path / "half" / "README.md").read_text()
+    for mine, theirs in zip(logits_of(source, kind, texts), logits_of(tmp_path / "half", kind, texts), strict=True):
+        for name, logits in mine.items():
+            assert theirs[name].dtype == np.float16
+            assert 0 < np.abs(theirs[name] - logits).max() <= 2e-2 * max(1, np.abs(logits).max())
+    code = re.search("```python\n(.*?)```", (tmp_path / "half" / "README.md").read_text(), re.DOTALL)
+    assert code
+    done = subprocess.run([sys.executable, "-c", code[1]], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.strip(), done.stderr
 
 
 def test_a_file_that_is_not_the_model_is_not_written(finetuned, tmp_path, monkeypatch):

@@ -27,7 +27,8 @@ from litebert.model import PRESETS, ModelConfig, Packing, PretrainingModel, from
 from litebert.recipe import parse_command
 from litebert.train.trained import Trained
 
-SIMBERT = Path(__file__).parents[4] / "shared/models/simbert-tiny-zh"
+MODELS = Path(__file__).parents[4] / "shared/models"
+SIMBERT, VOCABULARY = MODELS / "simbert-tiny-zh", MODELS / "vocab-zh-21128.txt"
 FORMATS: dict[str, Callable[[Trained, Path], str]] = {
     "hf": export_huggingface,
     "half": partial(export_huggingface, half=True),
@@ -61,13 +62,13 @@ SHAPES = {name: shrunk(preset) for name, preset in PRESETS.items()} | {
 CASES = [f"{shape}-{form}" for shape in SHAPES for form in FORMATS]
 
 
-def made_up(config: ModelConfig, tokenizer: TextTokenizer, folder: Path) -> Trained:
+def made_up(config: ModelConfig, tokenizer: TextTokenizer, folder: Path, spread: float = 0.1) -> Trained:
     """A model none of whose parameters is at its birth value, as if it had been trained."""
     torch.manual_seed(3)
     model = PretrainingModel(dataclasses.replace(config, vocab_size=tokenizer.vocab_size)).eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            parameter.normal_(1.0 if "norm" in name and name.endswith("weight") else 0.0, 0.1)
+            parameter.normal_(1.0 if "norm" in name and name.endswith("weight") else 0.0, spread)
     return shown(model, tokenizer, folder)
 
 
@@ -83,7 +84,7 @@ def asked(trained: Trained) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(5)
     samples = [
         (rng.integers(0, config.vocab_size, length), rng.integers(0, max(1, config.token_types), length))
-        for length in (23, min(128, config.max_positions), 1, 40)
+        for length in (23, config.max_positions, 1, 40)
     ]
     arrays = answered(model, samples)
     text = unpacked(every_token(trained.tokenizer, config.max_positions))
@@ -216,3 +217,22 @@ def test_a_real_chinese_albert_in_every_format(tmp_path: Path) -> None:
     assert (
         sizes["half"] < 0.51 * sizes["hf"] and sizes["onnx"] < 1.01 * sizes["hf"] and sizes["int8"] < 0.3 * sizes["hf"]
     )
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not VOCABULARY.is_file(), reason="needs the shared Chinese vocabulary")
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_in_its_full_size_in_every_format(preset: str, tmp_path: Path) -> None:
+    tokenizer = WordPiece(VOCABULARY.read_bytes(), "vocab.txt")
+    trained = made_up(PRESETS[preset], tokenizer, tmp_path, spread=0.02)
+    assert trained.model.config == PRESETS[preset] and PRESETS[preset].max_positions == 512
+    arrays = asked(trained)
+    for form, export in FORMATS.items():
+        print(preset, form, export(trained, tmp_path / form))
+        np.savez(tmp_path / form / "asked.npz", allow_pickle=False, **arrays)
+    results = opened([tmp_path / form for form in FORMATS])
+    for form in ("hf", "half", "onnx"):
+        print(preset, form, results[form]["outputs"])
+        assert results[form]["outputs"].keys() == {"logits", "hidden", *["pair"] * PRESETS[preset].pooler}
+        assert_close(results[form]["outputs"], form)
+    assert f"KL {results['int8']['kl']:.4f} nats" in (tmp_path / "int8" / "README.md").read_text()
