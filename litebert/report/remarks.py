@@ -80,8 +80,8 @@ def of_trades(trades: Sequence[Trade]) -> list[str]:
     found = []
     if shared := sorted({", ".join(its.tasks) for its in trades if its.tasks}):
         found.append(
-            f"Scores are of {'; '.join(shared)}, in per cent on test sets, and the mean of several tasks. "
-            "Shares of the teacher's have 95 % intervals of the seeds of fine-tuning alone (delta method, Welch's t)."
+            f"Scores are in per cent, the mean of the test sets of {'; '.join(shared)}. Shares of the teacher's have "
+            "95 % intervals of the seeds of fine-tuning alone (delta method, Welch's t)."
         )
     if any(its.kept for its in trades):
         found.append(
