@@ -2,10 +2,13 @@
 
     python launcher/report.py RUN... [--figures FILE.json ...] [--data SHARDS ...] --output report.html
 
-RUN...      folders of runs, to be compared: curves, cost, recipes, fingerprints, versions
+RUN...      folders of runs, to be compared: curves, cost, recipes, fingerprints, commits and versions; a student
+            whose teacher is among them is held against it, in score, size and speed
 --figures   what was measured of them, known by its fields and put beside its run; it is written by
-            launcher/evaluate.py RUN --data SHARDS --output FILE.json  and
-            launcher/evaluate.py RUN --task TASK... --floor --output FILE.json
+            launcher/evaluate.py RUN --data SHARDS --output FILE.json,
+            launcher/evaluate.py RUN --task TASK... --floor [--teacher FINETUNED...] --output FILE.json,
+            benchmarks/inference.py RUN... --output FILE.json,  and as litebert.json in the folders of
+            launcher/finetune.py RUN  and  launcher/export.py FINETUNED
 --data      shards that are not where their run has them; or a URL
 --output    the page; an older report of that name is replaced, anything else is left alone
 
@@ -23,6 +26,7 @@ from litebert.report.corpora import texts_of
 from litebert.report.figures import measured
 from litebert.report.page import Report, check
 from litebert.report.runs import runs_of
+from litebert.report.trade import teachers_of
 
 
 def main(argv: Sequence[str]) -> int:
@@ -37,7 +41,7 @@ def main(argv: Sequence[str]) -> int:
         check(options.output)
         runs = runs_of(options.runs)
         texts, missing = texts_of(runs, options.data)
-        report = Report(runs, measured(options.figures, runs), texts, missing, options.figures)
+        report = Report(runs, measured(options.figures, runs), texts, missing, teachers_of(runs), options.figures)
         paths = report.write(options.output)
     except (ValueError, OSError) as error:
         print(f"report: {' '.join(str(error).split())}", file=sys.stderr)

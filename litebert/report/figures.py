@@ -25,10 +25,12 @@ class Score:
     Attributes:
         mean: of it.
         interval: 95 %; None of one seed.
+        scores: of the seeds; empty of a difference.
     """
 
     mean: float
     interval: Interval | None
+    scores: tuple[float, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +43,7 @@ class TaskScores:
         trained, tested: examples.
         model: the run's score.
         floor: of random weights of its shape; above: the difference of the two; shuffled: with labels of others.
+        taught: learning from a fine-tuned teacher too; gained: how far that is above ``model``.
         settings: of fine-tuning, in words.
     """
 
@@ -53,7 +56,28 @@ class TaskScores:
     floor: Score | None
     above: Score | None
     shuffled: Score | None
+    taught: Score | None
+    gained: Score | None
     settings: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Product:
+    """A fine-tuned model that was kept, or what was exported of it.
+
+    Attributes:
+        task, metric: their names.
+        taught: whether it learnt from a fine-tuned teacher too.
+        form: that it is kept in.
+        whole: its score on test in fp32, a share of 1; kept: that of the exported file; None where it was not measured.
+    """
+
+    task: str
+    metric: str
+    taught: bool
+    form: str
+    whole: float
+    kept: float | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +99,16 @@ class Speed:
     samples_per_s: Mapping[int, Quartiles]
     where: str
 
+    @property
+    def kind(self) -> str:
+        """Its form without its threads."""
+        return self.form.rpartition(", ")[0]
+
+    @property
+    def threads(self) -> str:
+        """How many, in words."""
+        return self.form.rpartition(", ")[2]
+
 
 @dataclasses.dataclass
 class Measured:
@@ -85,12 +119,14 @@ class Measured:
         step: of ``heldout``.
         tasks: on tasks.
         speeds: of its exports.
+        products: what was fine-tuned of it and kept.
     """
 
     heldout: Heldout | None = None
     step: int = 0
     tasks: list[TaskScores] = dataclasses.field(default_factory=list)
     speeds: list[Speed] = dataclasses.field(default_factory=list)
+    products: list[Product] = dataclasses.field(default_factory=list)
 
 
 def measured(files: Sequence[Path], runs: Sequence[Run]) -> dict[str, Measured]:
@@ -158,7 +194,10 @@ def _tasks(content: Mapping[str, Any], runs: Sequence[Run], found: Mapping[str, 
 
 def _task(task: Mapping[str, Any], settings: str) -> TaskScores:
     metric = task["metric"]
-    arms = {arm: _score(task[arm]["test"][metric]) if arm in task else None for arm in ("floor", "shuffled")}
+    arms = {
+        name: _score(task[arm]["test"][metric]) if arm in task else None
+        for name, arm in (("floor", "floor"), ("shuffled", "shuffled"), ("taught", "distilled"))
+    }
     return TaskScores(
         task=str(task["task"]),
         metric=str(metric),
@@ -167,9 +206,28 @@ def _task(task: Mapping[str, Any], settings: str) -> TaskScores:
         tested=int(_number(task["sizes"]["test"])),
         model=_score(task["model"]["test"][metric]),
         above=_score(task["above_floor"]) if "above_floor" in task else None,
+        gained=_score(task["above_model"]) if "above_model" in task else None,
         settings=settings,
         **arms,
     )
+
+
+def _product(content: Mapping[str, Any], runs: Sequence[Run], found: Mapping[str, Measured]) -> None:
+    """Of a folder of launcher/finetune.py, or of what launcher/export.py makes of it."""
+    run = _same_weights(content["model_fingerprint"], runs)
+    if run is None:
+        raise ValueError(f"is of {content['model']}, begun as none of the runs is now: leave it out")
+    metric, export = content["metric"], content.get("export") or {"form": "as it was fine-tuned", "test": None}
+    test = export["test"] or {"model": content["scores"]["test"][metric], "file": None}
+    product = Product(
+        task=str(content["task"]),
+        metric=str(metric),
+        taught=content["teaching"] is not None,
+        form=str(export["form"]),
+        whole=_number(test["model"]),
+        kept=_optional(_number, test["file"]),
+    )
+    found[run.name].products.append(product)
 
 
 def _speeds(content: Mapping[str, Any], runs: Sequence[Run], found: Mapping[str, Measured]) -> None:
@@ -183,7 +241,7 @@ def _speeds(content: Mapping[str, Any], runs: Sequence[Run], found: Mapping[str,
         if found[run.name].speeds:
             raise ValueError(f"{run.name} has speeds from another file already: give one")
         for form, milliseconds in model["latency_ms"].items():
-            kind = form.rpartition(", ")[0]  # without its threads
+            kind = form.rpartition(", ")[0]
             speed = Speed(
                 form=form,
                 megabytes=_optional(_number, model["megabytes"].get(kind)),
@@ -199,6 +257,7 @@ LIBRARIES = ("torch", "transformers", "onnxruntime")
 KINDS: dict[str, tuple[set[str], Callable[[Mapping[str, Any], Sequence[Run], Mapping[str, Measured]], None]]] = {
     "held-out figures": ({"run", "step", "mlm_loss"}, _heldout),
     "scores on tasks": ({"model", "fingerprint", "tasks"}, _tasks),
+    "fine-tuned models": ({"model_fingerprint", "all_seeds", "teaching"}, _product),
     "speeds": ({"models", "processor"}, _speeds),
 }
 
@@ -215,8 +274,12 @@ def _named(location: str, runs: Sequence[Run]) -> Run | None:
 
 def _same_weights(fingerprint: str, runs: Sequence[Run]) -> Run | None:
     """The run whose export has a fingerprint; each is exported for as long as that takes."""
-    from litebert.evaluate.candidate import Candidate  # transformers takes seconds to import
+    # transformers takes seconds to import
+    from transformers.utils import logging
 
+    from litebert.evaluate.candidate import Candidate
+
+    logging.disable_progress_bar()
     for run in runs:
         if run.checkpoint:
             with Candidate.opened(run.path) as candidate:
@@ -226,7 +289,8 @@ def _same_weights(fingerprint: str, runs: Sequence[Run]) -> Run | None:
 
 
 def _score(found: Mapping[str, Any]) -> Score:
-    return Score(_number(found["mean"]), _optional(_interval, found["interval"]))
+    seeds = tuple(map(_number, found.get("scores", ())))
+    return Score(_number(found["mean"]), _optional(_interval, found["interval"]), seeds)
 
 
 def _value(kind: str, found: Any) -> Any:

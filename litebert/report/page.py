@@ -12,7 +12,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
 
-from litebert.report import plots, remarks, tables
+from litebert.report import plots, remarks, tables, trade
 from litebert.report.corpora import Text
 from litebert.report.figures import Measured
 from litebert.report.runs import Run
@@ -31,6 +31,7 @@ class Report:
         measured: what is known of them beside their folders, by name.
         texts: their shards, by fingerprint.
         missing: lines on what was not found.
+        teachers: by which of the runs each was taught, by name.
         files: that figures are from.
     """
 
@@ -38,6 +39,7 @@ class Report:
     measured: Mapping[str, Measured]
     texts: Mapping[str, Text]
     missing: Sequence[str]
+    teachers: Mapping[str, str]
     files: Sequence[Path]
 
     def write(self, output: Path) -> list[Path]:
@@ -83,19 +85,23 @@ class Report:
             loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
         )
         runs, texts = self.runs, self.texts.values()
+        trades, beside = trade.trades(runs, self.measured, self.teachers), trade.beside(runs, self.teachers)
         folders = [pair for text in texts for pair in zip(text.corpus.splits, text.manifests, strict=True)]
         return environment.get_template(TEMPLATE).render(
             generator=OURS,
             title=", ".join(run.name for run in runs),
             made=f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC",
             version=version("litebert"),
-            lead=remarks.lead(runs, self.measured),
+            lead=remarks.lead(runs, self.measured, trades),
+            trade=tables.trade(trades),
+            trade_notes=remarks.of_trades(trades),
             notes=remarks.notes(runs, self.measured),
             headline=tables.headline(runs, self.measured),
-            tasks=tables.tasks(runs, self.measured),
-            settings=remarks.of_tasks(self.measured),
-            speeds=tables.speeds(runs, self.measured),
-            processors=sorted({its.where for each in self.measured.values() for its in each.speeds}),
+            tasks=tables.tasks(runs, self.measured, beside),
+            task_notes=remarks.of_tasks(self.measured),
+            products=tables.products(runs, self.measured),
+            speeds=tables.speeds(runs, self.measured, beside),
+            speed_notes=remarks.of_speeds(self.measured),
             cost=tables.cost(runs, self.texts),
             cost_notes=remarks.of_cost(runs, self.texts),
             data=[

@@ -7,23 +7,93 @@ from collections.abc import Mapping, Sequence
 from litebert.report.corpora import Text
 from litebert.report.figures import Measured, comparable
 from litebert.report.runs import Run
+from litebert.report.trade import PLAIN, Trade
 
 
-def lead(runs: Sequence[Run], measured: Mapping[str, Measured]) -> str:
+def lead(runs: Sequence[Run], measured: Mapping[str, Measured], trades: Sequence[Trade]) -> str:
     """The result, in a sentence or two."""
+    students = [its for its in trades if its.run != its.teacher]
+    best = max(students, key=lambda its: its.kept.mean if its.kept else 0.0, default=None)
+    if best and (quality := _quality(best, runs, measured)):
+        among = f"Of {len(students)} runs beside a teacher, " if len(students) > 1 else ""
+        told = f"{among}{best.run} {quality}, with {_saved(best)}."
+    else:
+        told = _losses(runs, measured)
+    return f"{told} {_floors(runs, measured)}".strip()
+
+
+def _quality(its: Trade, runs: Sequence[Run], measured: Mapping[str, Measured]) -> str:
+    """What a run keeps of its teacher: of its score, else of its held-out loss; empty where neither can be said."""
+    if its.kept:
+        of = its.metric or "score"
+        where = f"mean {of} over {len(its.tasks)} tasks" if len(its.tasks) > 1 else f"{of} on {its.tasks[0]}"
+        around = f" ({100 * its.kept.interval[0]:.0f}–{100 * its.kept.interval[1]:.0f})" if its.kept.interval else ""
+        return f"keeps {its.kept.mean:.0%}{around} of {its.teacher}'s {where}"
+    own, teacher = measured[its.run].heldout, measured[its.teacher].heldout
+    if own is None or teacher is None or not comparable(runs, measured):
+        return ""
+    behind = own.mlm_loss - teacher.mlm_loss
+    return f"is {abs(behind):.3f} nats a masked word {'behind' if behind > 0 else 'ahead of'} {its.teacher} held out"
+
+
+def _saved(its: Trade) -> str:
+    fast = [f"{its.plain:.1f}x as fast in fp32"] if its.plain else []
+    small = [f"{its.small:.1f}x in int8"] if its.small else []
+    return _and([f"{its.size:.0%} of its parameters", *fast, *small])
+
+
+def _losses(runs: Sequence[Run], measured: Mapping[str, Measured]) -> str:
     losses = {run.name: its for run in runs if (its := measured[run.name].heldout)}
     if not losses:
-        return f"{_count(len(runs), 'run')}. No figures on held-out documents were given."
+        return _own_losses(runs)
     if len(losses) > 1 and not comparable(runs, measured):
         return f"{_count(len(runs), 'run')} on different text: losses of one are no measure for another."
     name, best = min(losses.items(), key=lambda item: item[1].mlm_loss)
     gain = best.unigram_loss_masked - best.mlm_loss
     words = f"{name} has the lowest held-out loss of {len(losses)} runs" if len(losses) > 1 else f"{name}, held out"
-    said = (
+    return (
         f"{words}: {best.mlm_loss:.3f} nats a masked word with {best.parameters / 1e6:,.2f} million parameters, "
         f"{abs(gain):.3f} {'below' if gain > 0 else 'above'} guessing by frequency."
     )
-    return f"{said} {_floors(runs, measured)}".strip()
+
+
+def _own_losses(runs: Sequence[Run]) -> str:
+    """Of those that runs measured of themselves, the same held-out samples where seed and number are the same."""
+    own = [run for run in runs if run.heldout]
+    if not own:
+        return f"{_count(len(runs), 'run')}. No figures on held-out documents were given."
+    asked = {(run.fingerprints["data"], run.recipe.data.seed, run.recipe.train.evaluate_samples) for run in own}
+    if len(asked) > 1:
+        return f"{_count(len(runs), 'run')}, which measured themselves on different held-out samples while training."
+    best = min(own, key=lambda run: run.heldout["heldout_mlm"])
+    words = f"{best.name} has the lowest held-out loss of {len(own)} runs" if len(own) > 1 else f"{best.name}, held out"
+    return (
+        f"{words}, as measured while training: {best.heldout['heldout_mlm']:.3f} nats a masked word with "
+        f"{best.parameters / 1e6:,.2f} million parameters."
+    )
+
+
+def of_trades(trades: Sequence[Trade]) -> list[str]:
+    """What runs are held against, and how."""
+    if not trades:
+        return []
+    found = []
+    if shared := sorted({", ".join(its.tasks) for its in trades if its.tasks}):
+        found.append(
+            f"Scores are in per cent, the mean of the test sets of {'; '.join(shared)}. Shares of the teacher's have "
+            "95 % intervals of the seeds of fine-tuning alone (delta method, Welch's t)."
+        )
+    if any(its.kept for its in trades):
+        found.append(
+            "The lead over the floor is the teacher's over random weights of the run's own shape; where that is not "
+            "clear of chance, no share of it is said."
+        )
+    if any(its.plain for its in trades):
+        found.append(
+            "Times as fast: samples/s at the longest length, of both in fp32; and of the run in ONNX int8 beside the "
+            "teacher in fp32."
+        )
+    return found
 
 
 def _floors(runs: Sequence[Run], measured: Mapping[str, Measured]) -> str:
@@ -37,12 +107,7 @@ def _floors(runs: Sequence[Run], measured: Mapping[str, Measured]) -> str:
 def notes(runs: Sequence[Run], measured: Mapping[str, Measured]) -> list[str]:
     """What has to be known of the figures, and which there are none of."""
     found = _of_heldout(runs, measured)
-    if any(each.tasks for each in measured.values()):
-        found.append(
-            "Scores are in per cent on test sets, means over seeds with 95 % intervals (Student's t). The floor is "
-            "what random weights of the same shape reach on the same budget; what is above it, pretraining brought."
-        )
-    else:
+    if not any(each.tasks for each in measured.values()):
         found.append(
             "No scores on tasks were given: launcher/evaluate.py RUN --task TASK... --floor --output FILE.json"
         )
@@ -61,8 +126,27 @@ def notes(runs: Sequence[Run], measured: Mapping[str, Measured]) -> list[str]:
 
 def of_tasks(measured: Mapping[str, Measured]) -> list[str]:
     """How scores on tasks were made."""
-    settings = sorted({its.settings for each in measured.values() for its in each.tasks})
-    return [f"Fine-tuned with {each}; the learning rate is the one that was best on dev." for each in settings]
+    every = [its for each in measured.values() for its in each.tasks]
+    found = [
+        "Scores are in per cent on test sets, means over seeds with 95 % intervals (Student's t). The floor is "
+        "what random weights of the same shape reach on the same budget; what is above it, pretraining brought."
+    ]
+    if any(its.taught for its in every):
+        found.append(
+            "Taught by a fine-tuned teacher: learning the task from its logits too; gained: beside labels alone."
+        )
+    settings = sorted({its.settings for its in every})
+    found += [f"Fine-tuned with {each}; the learning rate is the one that was best on dev." for each in settings]
+    return found
+
+
+def of_speeds(measured: Mapping[str, Measured]) -> list[str]:
+    """How speeds were measured, and on what."""
+    return [
+        "Of the encoder, ids to hidden states: medians, with quartiles of a call with one sample. Times another run: "
+        f"samples/s at the longest length; in fp32: as {' or '.join(PLAIN)}, the first of these that it was timed as.",
+        *sorted({its.where for each in measured.values() for its in each.speeds}),
+    ]
 
 
 def of_cost(runs: Sequence[Run], texts: Mapping[str, Text]) -> list[str]:
@@ -72,8 +156,12 @@ def of_cost(runs: Sequence[Run], texts: Mapping[str, Text]) -> list[str]:
         found.append("Tokens seen are the steps times the mean of a batch.")
     if any(run.sessions for run in runs):
         found.append("Hours go from the first sign of each session to its last, with what was waited for or repeated.")
-    if without := [run.name for run in runs if not run.devices]:
-        found.append(f"Not written down: what {_and(without)} began on.")
+    for what, without in (
+        ("what {} began on", [run.name for run in runs if not run.devices]),
+        ("the commit of {}", [run.name for run in runs if not run.commit]),
+    ):
+        if without:
+            found.append(f"Not written down: {what.format(_and(without))}.")
     return found
 
 

@@ -39,6 +39,7 @@ class Run:
         versions: of the libraries that it began with.
         data: where its shards were: paths or URLs.
         devices: that it began on, in words; empty where the run did not write them down.
+        commit: of the code that it began with; empty where that was not known.
         lines: of metrics, oldest first.
         checkpoint: checkpoint.json of the newest checkpoint; None before the first.
         done: whether it is at its end.
@@ -55,6 +56,7 @@ class Run:
     versions: Mapping[str, str]
     data: Sequence[str]
     devices: str
+    commit: str
     lines: Sequence[Mapping[str, float]]
     checkpoint: Mapping[str, Any] | None
     done: bool
@@ -85,6 +87,7 @@ class Run:
             versions=versions,
             data=data,
             devices=record.get("devices", ""),
+            commit=record.get("commit", ""),
             lines=lines_of(path),
             checkpoint=read(kept[-1]).info if kept else None,
             done=(path / "done.json").is_file(),

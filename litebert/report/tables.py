@@ -16,6 +16,8 @@ from litebert.report.corpora import Text
 from litebert.report.description import architecture, objective, training
 from litebert.report.figures import Interval, Measured, Quartiles, Score
 from litebert.report.runs import Run
+from litebert.report.trade import PLAIN, Trade, kept, timed_as, times
+from litebert.train.commit import CHANGED
 
 SOURCES = 12  # of a text that have a row each
 SHORT = 12  # hexadecimal digits that a fingerprint is known by
@@ -70,51 +72,94 @@ def _own(line: Mapping[str, float]) -> list[str]:
     return [shown("heldout_mlm", ".3f"), "", "", *(shown(name, ".1%") for name in names), *words]
 
 
-def tasks(runs: Sequence[Run], measured: Mapping[str, Measured]) -> Table:
-    """A row for each task and run, on test, in per cent."""
-    heads = [
-        "task",
-        "run",
-        "score",
-        "on test",
-        "floor",
-        "above the floor",
-        "shuffled",
-        "seeds",
-        "trained on",
-        "tested on",
-    ]
-    found = [(scores, run.name) for run in runs for scores in measured[run.name].tasks]
-    order = list(dict.fromkeys(scores.task for scores, _ in found))
+def trade(found: Sequence[Trade]) -> Table:
+    """A row a run: what it keeps of its teacher, and what it saves."""
+    heads = ["run", "beside", "parameters", "score", "of the teacher's", "of its lead over the floor"]
+    heads += ["times as fast", "in int8"]
+    several = len({its.teacher for its in found}) > 1
     rows = [
         [
-            scores.task,
-            name,
-            scores.metric,
-            *(_score(each) for each in (scores.model, scores.floor, scores.above, scores.shuffled)),
-            *(f"{count:,}" for count in (scores.seeds, scores.trained, scores.tested)),
+            its.run,
+            its.teacher if several else "",
+            f"{its.size:.0%}",
+            _score(its.score),
+            *map(_kept, (its.kept, its.lead)),
+            *map(_times, (its.plain, its.small)),
         ]
-        for scores, name in sorted(found, key=lambda each: order.index(each[0].task))
+        for its in found
     ]
     return Table.of(heads, rows)
 
 
-def speeds(runs: Sequence[Run], measured: Mapping[str, Measured]) -> Table:
-    """A row for each form of a run's encoder: medians, of latencies with their quartiles."""
-    found = [(run.name, its) for run in runs for its in measured[run.name].speeds]
-    lengths = sorted({length for _, its in found for length in (*its.milliseconds, *its.samples_per_s)})
-    heads = ["run", "form", "file, MB", "memory, MB"]
-    heads += [f"{what}, {length} tokens" for what in ("ms", "samples/s") for length in lengths]
+def tasks(runs: Sequence[Run], measured: Mapping[str, Measured], beside: Mapping[str, str]) -> Table:
+    """A row for each task and run, on test, in per cent.
+
+    Args:
+        beside: the teacher of each run that has one, by name.
+    """
+    heads = ["task", "run", "score", "on test", "of the teacher's", "floor", "above the floor", "of the teacher's lead"]
+    heads += ["shuffled", "taught by a fine-tuned teacher", "gained", "seeds", "trained on", "tested on"]
+    found = [(scores, run.name) for run in runs for scores in measured[run.name].tasks]
+    order = list(dict.fromkeys(scores.task for scores, _ in found))
+    rows = []
+    for scores, name in sorted(found, key=lambda each: order.index(each[0].task)):
+        its = measured[beside[name]].tasks if name in beside else []
+        teacher = next((each for each in its if (each.task, each.metric) == (scores.task, scores.metric)), None)
+        whole, lead = kept(scores, teacher) if teacher else (None, None)
+        own = [_score(scores.model), _kept(whole), _score(scores.floor), _score(scores.above), _kept(lead)]
+        others = map(_score, (scores.shuffled, scores.taught, scores.gained))
+        counts = (scores.seeds, scores.trained, scores.tested)
+        rows.append([scores.task, name, scores.metric, *own, *others, *(f"{count:,}" for count in counts)])
+    return Table.of(heads, rows)
+
+
+def products(runs: Sequence[Run], measured: Mapping[str, Measured]) -> Table:
+    """A row for each fine-tuned model that was kept or exported, on test, in per cent."""
+    heads = ["task", "run", "learnt from", "score", "in fp32", "as exported", "exported as"]
     rows = [
         [
-            name,
+            its.task,
+            run.name,
+            "labels and a teacher" if its.taught else "labels",
+            its.metric,
+            f"{100 * its.whole:.1f}",
+            "" if its.kept is None else f"{100 * its.kept:.1f}",
             its.form,
-            *("" if size is None else f"{size:,.1f}" for size in (its.megabytes, its.memory)),
-            *(_quartiles(its.milliseconds.get(length)) for length in lengths),
-            *(_three(its.samples_per_s[length][1]) if length in its.samples_per_s else "" for length in lengths),
         ]
-        for name, its in found
+        for run in runs
+        for its in measured[run.name].products
     ]
+    return Table.of(heads, rows)
+
+
+def speeds(runs: Sequence[Run], measured: Mapping[str, Measured], beside: Mapping[str, str]) -> Table:
+    """A row for each form of a run's encoder: medians, of latencies with their quartiles.
+
+    Args:
+        beside: the teacher of each run that has one, by name; without any, runs are held against the first of them.
+    """
+    found = [(run.name, its) for run in runs for its in measured[run.name].speeds]
+    lengths = sorted({length for _, its in found for length in (*its.milliseconds, *its.samples_per_s)})
+    first = found[0][0] if found else ""
+    whose = "the teacher" if beside else first
+    heads = ["run", "form", "file, MB", "memory, MB"]
+    heads += [f"{what}, {length} tokens" for what in ("ms", "samples/s") for length in lengths]
+    heads += [f"x {whose}, same form", f"x {whose}, fp32"]
+    rows = []
+    for name, its in found:
+        base = beside.get(name, "" if beside else first)
+        others = measured[base].speeds if base else []
+        same, plain = timed_as(others, its.threads, its.kind), timed_as(others, its.threads, *PLAIN)
+        rows.append(
+            [
+                name,
+                its.form,
+                *("" if size is None else f"{size:,.1f}" for size in (its.megabytes, its.memory)),
+                *(_quartiles(its.milliseconds.get(length)) for length in lengths),
+                *(_three(its.samples_per_s[length][1]) if length in its.samples_per_s else "" for length in lengths),
+                *(_times(times(its, other)) for other in (None if name == base else same, plain)),
+            ]
+        )
     return Table.of(heads, rows)
 
 
@@ -131,6 +176,7 @@ def cost(runs: Sequence[Run], texts: Mapping[str, Text]) -> Table:
         "processes",
         "memory, GB",
         "began on",
+        "commit",
     ]
     rows = []
     for run in runs:
@@ -148,6 +194,7 @@ def cost(runs: Sequence[Run], texts: Mapping[str, Text]) -> Table:
                 f"{run.ranks}" if run.ranks else "",
                 f"{memory.max():.1f}" if len(memory) else "",
                 run.devices,
+                run.commit[:SHORT] + CHANGED * run.commit.endswith(CHANGED),
             ]
         )
     return Table.of(heads, rows)
@@ -209,8 +256,9 @@ def differing(runs: Sequence[Run]) -> Table:
 
 
 def identities(runs: Sequence[Run]) -> Table:
-    """Fingerprints and versions, a column a run."""
-    rows = _by_name("fingerprint of ", runs, lambda run: {k: _short(v) for k, v in run.fingerprints.items()})
+    """Commits, fingerprints and versions, a column a run."""
+    rows = _by_name("", runs, lambda run: {"commit": run.commit} if run.commit else {})
+    rows += _by_name("fingerprint of ", runs, lambda run: {k: _short(v) for k, v in run.fingerprints.items()})
     rows += _by_name("", runs, lambda run: run.versions)
     return Table(["", *(run.name for run in runs)], rows)
 
@@ -231,6 +279,10 @@ def _part(share: float) -> str:
     return "< 0.1%" if 0 < share < 0.0005 else f"{share:.1%}"
 
 
+def _times(ratio: float | None) -> str:
+    return "" if ratio is None else f"{ratio:.2f}x" if ratio < 10 else f"{ratio:.1f}x"
+
+
 def _quartiles(found: Quartiles | None) -> str:
     if found is None:
         return ""
@@ -249,6 +301,11 @@ def _score(score: Score | None) -> str:
         return ""
     margin = f" ± {50 * (score.interval[1] - score.interval[0]):.1f}" if score.interval else ""
     return f"{100 * score.mean:.1f}{margin}"
+
+
+def _kept(share: Score | None) -> str:
+    """A share of another score, which "in per cent" does not say."""
+    return f"{_score(share)}%" if share else ""
 
 
 def _short(value: str) -> str:

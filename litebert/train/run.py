@@ -24,6 +24,7 @@ from typing import Any, TextIO
 
 from litebert.recipe import CHANGEABLE, Recipe, fixed
 from litebert.train.checkpoint import Checkpoint, folder_of, latest, read
+from litebert.train.commit import commit
 from litebert.train.health import RollBack
 from litebert.train.journal import ERRORS, LOG, record
 from litebert.train.world import World
@@ -185,7 +186,7 @@ class RunFolder:
         """
         self.path.mkdir(parents=True, exist_ok=True)
         if not (self.path / RECORD).exists():
-            found = {"data": list(self.data), "devices": self.devices, "versions": versions()}
+            found = {"data": list(self.data), "devices": self.devices, "versions": versions(), "commit": commit()}
             write(self.path / RECORD, json.dumps(self.record | found, indent=1))
         write(self.path / "recipe.yaml", self.recipe.to_yaml())
         copied = self.path / "tokenizer"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import random
 import time
@@ -12,11 +13,16 @@ from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
 
+from data_tools.text.huggingface import load_tokenizer
 from litebert.data.split import Split
+from litebert.distill.teacher import Teacher
+from litebert.evaluate.candidate import Candidate
+from litebert.evaluate.trials import Summary, above
 from litebert.recipe import parse_command
 from litebert.report.figures import measured
 from litebert.report.page import Report
 from litebert.report.runs import Run, runs_of
+from litebert.report.trade import teachers_of
 from litebert.train.checkpoint import Retention, publish
 from litebert.train.initial import initial_model
 from litebert.train.run import RunFolder
@@ -26,13 +32,17 @@ DEVICES = "2 x a made-up device"
 STEPS, EVERY = 200, 20
 
 
-def made_run(shards: Path, folder: Path, seed: int = 1, *overrides: str, hours: float = 1.5) -> Path:
+def made_run(
+    shards: Path, folder: Path, seed: int = 1, *overrides: str, hours: float = 1.5, teacher: Path | None = None
+) -> Path:
     """A run that is at its end, evaluated every so many steps."""
     keys = {"model": SHAPE, "train": {"steps": STEPS, "evaluate_every": EVERY, "seed": seed}}
     flags = [f"--{section}.{key}={value}" for section, of in keys.items() for key, value in of.items()]
     recipe = parse_command(["--data", str(shards), "--run", str(folder), *flags, *overrides], "").recipe
     split = Split(shards, "train")
     fingerprints = {"data": split.fingerprint, "tokenizer": split.tokenizer_fingerprint}
+    if teacher:
+        fingerprints["teacher"] = Teacher.load(teacher, load_tokenizer(shards / "tokenizer").pieces).fingerprint
     run_folder = RunFolder(folder, fingerprints, recipe, [str(shards)], DEVICES)
     run_folder.prepare(shards / "tokenizer")
     model = initial_model(recipe, split)
@@ -84,24 +94,38 @@ def heldout_figures(run: Run, **changes: Any) -> dict[str, Any]:
     return figures | changes
 
 
-def task_figures(run: Run, task: str = "weather", **changes: Any) -> dict[str, Any]:
+def task_figures(run: Run, task: str = "weather", *, taught: bool = False, **changes: Any) -> dict[str, Any]:
     """As launcher/evaluate.py --task --floor writes them, but for what is not read."""
     chance = random.Random(f"{run.name} {task}")
 
-    def score(low: float, high: float) -> dict[str, Any]:
-        mean, margin = chance.uniform(low, high), chance.uniform(0.01, 0.03)
-        return {"mean": mean, "interval": [mean - margin, mean + margin], "scores": [mean] * 3}
+    def scores(low: float, high: float) -> Summary:
+        mean = chance.uniform(low, high)
+        return Summary.of([mean + chance.uniform(-0.01, 0.01) for _ in range(3)])
 
+    model, floor = scores(0.7, 0.9), scores(0.5, 0.6)
     facts = {
         "task": task,
         "metric": "accuracy",
         "sizes": {"train": 2000, "dev": 500, "test": 1200},
-        "model": {"test": {"accuracy": score(0.7, 0.9)}},
-        "floor": {"test": {"accuracy": score(0.5, 0.6)}},
-        "above_floor": score(0.1, 0.3),
+        "model": {"test": {"accuracy": dataclasses.asdict(model)}},
+        "floor": {"test": {"accuracy": dataclasses.asdict(floor)}},
+        "above_floor": above(model, floor),
     }
+    if taught:
+        distilled = scores(0.7, 0.9)
+        facts["distilled"] = {"test": {"accuracy": dataclasses.asdict(distilled)}}
+        facts["above_model"] = above(distilled, model)
     settings = {"epochs": 3, "batch": 32, "learning_rates": [1e-4]}
     return {"model": str(run.path), "fingerprint": "f", "settings": settings, "tasks": [facts | changes]}
+
+
+def product_figures(run: Run, kept: float | None = 0.79) -> dict[str, Any]:
+    """As launcher/export.py FINETUNED --task writes them, but for what is not read."""
+    with Candidate.opened(run.path) as candidate:
+        begun = candidate.fingerprint
+    export = {"form": "ONNX, int8", "fidelity": "f", "test": {"model": 0.8, "file": kept}}
+    facts = {"task": "weather", "metric": "accuracy", "model": run.name, "model_fingerprint": begun}
+    return facts | {"scores": {"test": {"accuracy": 0.81}}, "all_seeds": {}, "teaching": {}, "export": export}
 
 
 def speed_figures(runs: Sequence[Run]) -> dict[str, Any]:
@@ -111,7 +135,7 @@ def speed_figures(runs: Sequence[Run]) -> dict[str, Any]:
     def by_length() -> dict[str, list[float]]:
         return {length: sorted(chance.uniform(0.3, 900) for _ in range(3)) for length in ("32", "128")}
 
-    forms = ("litebert", "onnx int8")
+    forms = ("litebert", "transformers", "onnx int8")
     models = {
         run.name: {
             "path": str(run.path),
@@ -134,7 +158,7 @@ def saved(path: Path, content: Any) -> Path:
 def report_of(paths: list[Path], files: list[Path]) -> Report:
     """Of runs without their shards."""
     runs = runs_of(paths)
-    return Report(runs, measured(files, runs), {}, [], files)
+    return Report(runs, measured(files, runs), {}, [], teachers_of(runs), files)
 
 
 class Page(HTMLParser):

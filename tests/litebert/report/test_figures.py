@@ -12,7 +12,7 @@ from litebert.export.huggingface import export_huggingface
 from litebert.report.figures import measured
 from litebert.report.runs import Run, runs_of
 from litebert.train.trained import load_trained
-from tests.litebert.report.made_up import heldout_figures, made_run, saved, speed_figures, task_figures
+from tests.litebert.report.made_up import heldout_figures, made_run, product_figures, saved, speed_figures, task_figures
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +48,20 @@ def test_an_export_is_known_by_its_weights(runs: list[Run], tmp_path: Path) -> N
         measured([foreign], runs)
 
 
+def test_fine_tuned_models_go_to_the_run_that_they_began_as(runs: list[Run], tmp_path: Path) -> None:
+    exported, bare = product_figures(runs[1]), product_figures(runs[0])
+    del bare["export"]
+    files = [saved(tmp_path / "1.json", exported), saved(tmp_path / "2.json", bare | {"teaching": None})]
+    found = measured(files, runs)
+    ((two,), (one,)) = (found[name].products for name in ("two", "one"))
+    assert (two.whole, two.kept, two.taught, two.form) == (0.8, 0.79, True, "ONNX, int8")
+    assert (one.whole, one.kept, one.taught, one.form) == (0.81, None, False, "as it was fine-tuned")
+
+
 def test_what_is_unknown_foreign_damaged_or_said_twice_is_refused(runs: list[Run], tmp_path: Path) -> None:
     one = runs[0]
     good, scores, speeds = heldout_figures(one), task_figures(one), speed_figures(runs)
+    product = product_figures(runs[1])
     cases: list[tuple[Any, str]] = [
         ({"accuracy": 1.0}, "no figures that are known by their fields: held-out figures have mlm_loss, run, step;"),
         ([good], "no figures: an object is wanted"),
@@ -72,6 +83,8 @@ def test_what_is_unknown_foreign_damaged_or_said_twice_is_refused(runs: list[Run
         (good, "one has held-out figures from another file already"),
         (scores, "one has a score on weather from another file already"),
         (speeds, "one has speeds from another file already"),
+        (product | {"model_fingerprint": "another"}, "is of two, begun as none of the runs is now: leave it out"),
+        (product | {"task": "x", "metric": "f1", "export": None}, "looks like fine-tuned models, and is damaged"),
         (task_figures(one, "x", model={}), "looks like scores on tasks, and is damaged"),
         (task_figures(one, "x", sizes={"train": "many", "test": 1}), "looks like scores on tasks, and is damaged"),
     ]

@@ -47,7 +47,7 @@ def folder(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         saved(folder / "5.json", speed_figures([one, two])),
     ]
     texts, missing = texts_of(runs, [])
-    Report(runs, measured(files, runs), texts, missing, files).write(folder / "report.html")
+    Report(runs, measured(files, runs), texts, missing, {}, files).write(folder / "report.html")
     return folder
 
 
@@ -128,7 +128,9 @@ def test_cost_and_data_are_the_runs(page: Page, folder: Path, shards: Path) -> N
         assert shows(row["tokens/s"], (speeds[9] + speeds[10]) / 2) and len(speeds) == 20
         assert shows(row["memory, GB"], max(line["memory_gb"] for line in lines))
         assert row["state"] == "done" and row["hours"] == "1.50" and row["processes"] == row["sessions"] == "1"
-        assert row["began on"] == DEVICES
+        commit = json.loads((folder / row["run"] / "run.json").read_text())["commit"]
+        assert row["began on"] == DEVICES and commit.startswith(row["commit"].partition("-")[0])
+        assert row["commit"].endswith("-changed") == commit.endswith("-changed")
     manifest = json.loads((shards / "manifest.json").read_text())
     for row in page.table("split", "documents"):
         split = manifest["splits"][row["split"]]
@@ -142,7 +144,7 @@ def test_cost_and_data_are_the_runs(page: Page, folder: Path, shards: Path) -> N
     record = json.loads((folder / "two/run.json").read_text())
     identities = {row[""]: row["two"] for row in page.table("", "two")}
     assert record["fingerprints"]["data"].startswith(identities["fingerprint of data"])
-    assert identities["torch"] == record["versions"]["torch"]
+    assert identities["torch"] == record["versions"]["torch"] and identities["commit"] == record["commit"]
     assert (folder / "two/recipe.yaml").read_text() in page.text
     assert [row["key"] for row in page.table("key", "one", "two")] == ["train.seed"]
 
@@ -173,11 +175,11 @@ def test_what_is_missing_is_said(shards: Path, tmp_path: Path) -> None:
     for events in (run / "tensorboard").iterdir():
         events.unlink()
     record = json.loads((run / "run.json").read_text())
-    del record["devices"]
+    del record["devices"], record["commit"]
     (run / "run.json").write_text(json.dumps(record | {"data": [str(tmp_path / "gone")]}))
     runs = runs_of([run])
     texts, missing = texts_of(runs, [])
-    Report(runs, measured([], runs), texts, missing, []).write(tmp_path / "report.html")
+    Report(runs, measured([], runs), texts, missing, {}, []).write(tmp_path / "report.html")
     page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
     assert not page.loads
     for line in (
@@ -186,12 +188,32 @@ def test_what_is_missing_is_said(shards: Path, tmp_path: Path) -> None:
         "No scores on tasks were given",
         "No latencies or file sizes were given",
         "Not written down: what run began on.",
+        "Not written down: the commit of run.",
         "run: nothing of its data (no shards at",
     ):
         assert line in page.text, line
     (row,) = page.table("run", "state")
     assert row == {"run": "run", "state": "at step 0 of 200"}
     assert page.table("run", "parameters")[0].keys() == {"run", "parameters", "steps"}
+
+
+def test_what_runs_measured_of_themselves_is_said_as_that(shards: Path, tmp_path: Path) -> None:
+    one, two = (made_run(shards, tmp_path / name) for name in ("one", "two"))
+    lines = (two / "metrics.jsonl").read_text().splitlines()
+    last = json.loads(lines[-1]) | {"heldout_mlm": 5.5}
+    (two / "metrics.jsonl").write_text("\n".join([*lines[:-1], json.dumps(last)]) + "\n")
+    other = made_run(shards, tmp_path / "other", 1, "--data.seed=2")
+    for paths, said in (
+        (
+            [one, two],
+            "two has the lowest held-out loss of 2 runs, as measured while training: 5.500 nats a masked word",
+        ),
+        ([two], "two, held out, as measured while training: 5.500 nats"),
+        ([two, other], "2 runs, which measured themselves on different held-out samples while training."),
+    ):
+        report_of(paths, []).write(tmp_path / "report.html")
+        page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
+        assert said in page.text and "No figures on held-out" not in page.text
 
 
 def test_losses_that_do_not_compare_are_not_compared(shards: Path, tmp_path: Path) -> None:

@@ -1,0 +1,171 @@
+"""What runs keep of their teacher, and what they save: shares of its score, its size and its speed."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from statistics import fmean, variance
+
+from scipy import stats
+
+from litebert.distill.teacher import fingerprint
+from litebert.report.figures import Measured, Score, Speed, TaskScores
+from litebert.report.runs import Run
+from litebert.train.trained import load_trained
+
+PLAIN = ("transformers", "litebert", "onnx")  # forms in fp32; the first that a run was timed in is what others beat
+SMALL = "onnx int8"
+CONFIDENCE = 0.95
+
+
+@dataclasses.dataclass(frozen=True)
+class Trade:
+    """A run beside its teacher. What there are no figures for is None.
+
+    Attributes:
+        run, teacher: their names.
+        size: share of the teacher's parameters.
+        tasks: that both have scores on.
+        metric: of these; empty where it differs.
+        score: of the run, the mean over ``tasks``.
+        kept: share of the teacher's score.
+        lead: share of what the teacher is above random weights of the run's shape, if it clearly is.
+        plain: times as fast as the teacher, both in fp32.
+        small: times as fast in int8 as the teacher in fp32.
+    """
+
+    run: str
+    teacher: str
+    size: float
+    tasks: Sequence[str]
+    metric: str
+    score: Score | None
+    kept: Score | None
+    lead: Score | None
+    plain: float | None
+    small: float | None
+
+
+def teachers_of(runs: Sequence[Run]) -> dict[str, str]:
+    """By which of the runs each was taught, by name, if by any of them as it is now.
+
+    If there is a student at all, the weights of every run are read.
+    """
+    told = {run.name: run.fingerprints["teacher"] for run in runs if "teacher" in run.fingerprints}
+    if not told or len(runs) < 2:
+        return {}
+    found = {fingerprint(load_trained(run.path).model): run.name for run in runs if run.checkpoint}
+    return {student: found[teacher] for student, teacher in told.items() if teacher in found}
+
+
+def beside(runs: Sequence[Run], teachers: Mapping[str, str]) -> dict[str, str]:
+    """The teacher that each run is held against: its own, else the only one that there is."""
+    every = set(teachers.values())
+    only = every.pop() if len(every) == 1 else ""
+    return {run.name: teacher for run in runs if (teacher := teachers.get(run.name, only))}
+
+
+def trades(runs: Sequence[Run], measured: Mapping[str, Measured], teachers: Mapping[str, str]) -> list[Trade]:
+    """Of every run that there is a teacher for, the teacher itself among them."""
+    by_name = {run.name: run for run in runs}
+    pairs = beside(runs, teachers)
+    return [_trade(by_name[name], by_name[teacher], measured) for name, teacher in pairs.items()]
+
+
+def kept(own: TaskScores, teacher: TaskScores) -> tuple[Score | None, Score | None]:
+    """Shares of a teacher's score, and of its lead over the run's floor, on the same task; None as ``Trade`` says."""
+    leads = own.floor is not None and _clear(teacher.model, own.floor)
+    if own is teacher:
+        return Score(1.0, None), Score(1.0, None) if leads else None
+    whole = share(own.model, teacher.model) if teacher.model.mean > 0 else None
+    return whole, share(own.model, teacher.model, own.floor) if leads else None
+
+
+def share(part: Score, whole: Score, floor: Score | None = None) -> Score:
+    """(part - floor) / (whole - floor), with the interval that the delta method gives for independent seeds."""
+    base = floor.mean if floor else 0.0
+    found = (part.mean - base) / (whole.mean - base)
+    slopes = [(1.0, part), (-found, whole), *([(found - 1, floor)] if floor else [])]
+    around = _margin([(slope / (whole.mean - base), score) for slope, score in slopes])
+    return Score(found, None if around is None else (found - around, found + around))
+
+
+def mean_of(scores: Sequence[Score]) -> Score:
+    """Over tasks; its interval is that of the seeds' means, None where they are not as many on all tasks."""
+    counts = {len(score.scores) for score in scores}
+    seeds = [fmean(each) for each in zip(*(score.scores for score in scores), strict=True)] if len(counts) == 1 else []
+    mean = fmean(score.mean for score in scores)
+    own = Score(mean, None, tuple(seeds))
+    around = _margin([(1.0, own)])
+    return own if around is None else dataclasses.replace(own, interval=(mean - around, mean + around))
+
+
+def times(speed: Speed, base: Speed | None) -> float | None:
+    """How many times as many samples/s, at the longest length that both have."""
+    if base is None or not (shared := speed.samples_per_s.keys() & base.samples_per_s.keys()):
+        return None
+    longest = max(shared)
+    return speed.samples_per_s[longest][1] / base.samples_per_s[longest][1]
+
+
+def timed_as(speeds: Sequence[Speed], threads: str, *kinds: str) -> Speed | None:
+    """The first of some kinds of form that there is with so many threads."""
+    by_form = {speed.form: speed for speed in speeds}
+    return next((by_form[form] for kind in kinds if (form := f"{kind}, {threads}") in by_form), None)
+
+
+def _trade(run: Run, teacher: Run, measured: Mapping[str, Measured]) -> Trade:
+    own, its = ({scores.task: scores for scores in measured[each.name].tasks} for each in (run, teacher))
+    shared = [task for task in own if task in its and own[task].metric == its[task].metric]
+    mine, theirs = (_over([scores[task] for task in shared]) for scores in (own, its))
+    mine = theirs if run is teacher else mine
+    shares = kept(mine, theirs) if mine and theirs else (None, None)
+    speeds, base = measured[run.name].speeds, measured[teacher.name].speeds
+    threads = base[0].threads if base else ""
+    plain = timed_as(base, threads, *PLAIN)
+    same = timed_as(speeds, threads, plain.kind) if plain else None
+    small = timed_as(speeds, threads, SMALL)
+    return Trade(
+        run=run.name,
+        teacher=teacher.name,
+        size=run.parameters / teacher.parameters,
+        tasks=shared,
+        metric=mine.metric if mine else "",
+        score=mine.model if mine else None,
+        kept=shares[0],
+        lead=shares[1],
+        plain=times(same, plain) if same else None,
+        small=times(small, plain) if small else None,
+    )
+
+
+def _over(tasks: Sequence[TaskScores]) -> TaskScores | None:
+    """The means over some tasks as if of one; its floor is there if all have one."""
+    if not tasks:
+        return None
+    floors = [scores.floor for scores in tasks if scores.floor]
+    metrics = {scores.metric for scores in tasks}
+    return dataclasses.replace(
+        tasks[0],
+        metric=metrics.pop() if len(metrics) == 1 else "",
+        model=mean_of([scores.model for scores in tasks]),
+        floor=mean_of(floors) if len(floors) == len(tasks) else None,
+    )
+
+
+def _clear(score: Score, floor: Score) -> bool:
+    """Whether a score is above a floor by more than their seeds say by chance."""
+    around = _margin([(1.0, score), (-1.0, floor)])
+    return around is not None and score.mean - around > floor.mean
+
+
+def _margin(parts: Sequence[tuple[float, Score]]) -> float | None:
+    """Half the width of a weighted sum's 95 % interval (Welch 1947); None where one is of a single seed."""
+    if any(len(score.scores) < 2 for _, score in parts):
+        return None
+    spreads = [(weight**2 * variance(its.scores) / len(its.scores), len(its.scores) - 1) for weight, its in parts]
+    if not (total := sum(spread for spread, _ in spreads)):
+        return 0.0
+    freedom = total**2 / sum(spread**2 / own for spread, own in spreads)
+    return float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom)) * math.sqrt(total)

@@ -1,0 +1,154 @@
+"""A student beside its teacher: who that is, what is kept of it, and what the page says of both."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from statistics import fmean
+
+import numpy as np
+import pytest
+import torch
+
+from litebert.report.figures import Score, measured
+from litebert.report.runs import Run, runs_of
+from litebert.report.trade import beside, mean_of, share, teachers_of, trades
+from litebert.train.checkpoint import Retention, publish, published, read
+from tests.litebert.report.made_up import (
+    SHAPE,
+    STEPS,
+    Page,
+    heldout_figures,
+    made_run,
+    product_figures,
+    report_of,
+    saved,
+    shows,
+    speed_figures,
+    task_figures,
+)
+
+HALF = f"--model.num_layers={SHAPE['num_layers'] // 2}"
+
+
+@pytest.fixture(scope="module")
+def runs(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
+    """A student, the teacher, and one that had none."""
+    folder = tmp_path_factory.mktemp("runs")
+    teacher = made_run(shards, folder / "teacher")
+    student = made_run(shards, folder / "student", 2, HALF, "--model.sharing=none", teacher=teacher)
+    return runs_of([student, teacher, made_run(shards, folder / "control", 3, HALF)])
+
+
+def test_a_teacher_is_known_by_its_weights(runs: list[Run], shards: Path, tmp_path: Path) -> None:
+    student, teacher, control = runs
+    assert teachers_of(runs) == {"student": "teacher"}
+    assert teachers_of([student]) == teachers_of([student, control]) == teachers_of([teacher, control]) == {}
+    assert beside(runs, {"student": "teacher"}) == dict.fromkeys(["student", "teacher", "control"], "teacher")
+    two = {"student": "teacher", "control": "student"}
+    assert beside(runs, two) == two, "of two teachers neither is that of a run which had none"
+    moved = made_run(shards, tmp_path / "teacher")
+    weights = read(published(moved)[-1]).tensors("weights")
+    record = json.loads((moved / "run.json").read_text())
+    changed = {name: weight + torch.ones_like(weight) for name, weight in weights.items()}
+    publish(moved, STEPS + 1, {"weights": changed}, record, Retention(1))
+    pupil = made_run(shards, tmp_path / "student", 2, teacher=teacher.path)
+    assert teachers_of(runs_of([pupil, teacher.path])) and not teachers_of(runs_of([pupil, moved]))
+
+
+@pytest.mark.parametrize("floor", [0.0, 0.2])
+def test_an_interval_of_a_share_holds_the_truth_19_times_of_20(floor: float) -> None:
+    chance = np.random.default_rng(0)
+    spreads, seeds, held, draws = (0.02, 0.01, 0.015), 5, 0, 2000
+    means = (0.5, 0.6, floor)
+    truth = (means[0] - floor) / (means[1] - floor)
+    for _ in range(draws):
+        drawn = [chance.normal(mean, spread, seeds).tolist() for mean, spread in zip(means, spreads, strict=True)]
+        scores = [Score(fmean(each), None, tuple(each)) for each in drawn]
+        found = share(scores[0], scores[1], scores[2] if floor else None)
+        assert found.interval
+        held += found.interval[0] <= truth <= found.interval[1]
+    assert 0.935 < held / draws < 0.975
+
+
+def test_of_a_single_seed_there_is_no_interval() -> None:
+    one, three = Score(0.5, None, (0.5,)), Score(0.6, (0.5, 0.7), (0.5, 0.6, 0.7))
+    assert share(one, three) == Score(0.5 / 0.6, None)
+    assert mean_of([one, three]).mean == pytest.approx(0.55) and mean_of([one, three]).interval is None
+    both = mean_of([three, Score(0.4, None, (0.5, 0.4, 0.3))])
+    assert both.interval == pytest.approx((0.5, 0.5)), "what one task wins by a seed, the other loses"
+
+
+def test_the_page_says_the_trade(runs: list[Run], tmp_path: Path) -> None:
+    student, teacher, control = runs
+    tasks = {
+        run.name: [task_figures(run, "weather", taught=run is student), task_figures(run, "humour")] for run in runs
+    }
+    speeds, product = speed_figures(runs), product_figures(student)
+    contents = [*(content for of in tasks.values() for content in of), speeds, product]
+    contents += [heldout_figures(run) for run in runs]
+    files = [saved(tmp_path / f"{number}.json", content) for number, content in enumerate(contents)]
+    report_of([run.path for run in runs], files).write(tmp_path / "report.html")
+    page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
+
+    def mean(run: Run, arm: str) -> float:
+        return fmean(each["tasks"][0][arm]["test"]["accuracy"]["mean"] for each in tasks[run.name])
+
+    def pace(run: Run, form: str) -> float:
+        return float(speeds["models"][run.name]["samples_per_s"][f"{form}, 1 thread"]["128"][1])
+
+    rows = {row["run"]: row for row in page.table("times as fast")}
+    assert list(rows) == ["student", "teacher", "control"]
+    base, plain = mean(teacher, "model"), pace(teacher, "transformers")
+    for run in runs:
+        row, floor = rows[run.name], mean(run, "floor")
+        assert shows(row["parameters"], run.parameters / teacher.parameters)
+        shares = ((mean(run, "model") - floor) / (base - floor), mean(run, "model") / base, mean(run, "model"))
+        for head, value in zip(("of its lead over the floor", "of the teacher's", "score"), shares, strict=True):
+            assert shows(row[head].rstrip("%").partition(" ± ")[0] + "%", value)
+            assert (" ± " in row[head]) == (run is not teacher or head == "score")
+        assert shows(row["times as fast"].rstrip("x"), pace(run, "transformers") / plain)
+        assert shows(row["in int8"].rstrip("x"), pace(run, "onnx int8") / plain)
+    for row in page.table("form"):
+        run, form = next(run for run in runs if run.name == row["run"]), row["form"].partition(",")[0]
+        assert shows(row["x the teacher, fp32"].rstrip("x"), pace(run, form) / plain)
+        same = row["x the teacher, same form"]
+        assert same == "–" if run is teacher else shows(same.rstrip("x"), pace(run, form) / pace(teacher, form))
+    best = max((student, control), key=lambda run: mean(run, "model"))
+    kept = f"{mean(best, 'model') / base:.0%}"
+    assert re.search(
+        rf"Of 2 runs beside a teacher, {best.name} keeps {kept} \(\d+–\d+\) of teacher's mean accuracy over 2 tasks, "
+        rf"with {best.parameters / teacher.parameters:.0%} of its parameters, \S+x as fast in fp32 and \S+x in int8\.",
+        page.text,
+    )
+    (taught,) = (row for row in page.table("gained") if row["gained"] != "–")
+    (facts,) = tasks["student"][0]["tasks"]
+    assert (taught["run"], taught["task"]) == ("student", "weather")
+    assert shows(taught["gained"].partition(" ± ")[0] + "%", facts["above_model"]["mean"])
+    arm = facts["distilled"]["test"]["accuracy"]["mean"]
+    assert shows(taught["taught by a fine-tuned teacher"].partition(" ± ")[0] + "%", arm)
+    (row,) = page.table("as exported")
+    assert (row["run"], row["in fp32"], row["as exported"]) == ("student", "80.0", "79.0")
+
+
+def test_no_share_is_said_of_a_lead_that_may_be_chance(runs: list[Run], tmp_path: Path) -> None:
+    student, teacher, _ = runs
+    known = task_figures(student)
+    wide = {"mean": 0.6, "interval": [0.2, 1.0], "scores": [0.4, 0.6, 0.8]}
+    chance = task_figures(teacher, model={"test": {"accuracy": wide}})
+    files = [saved(tmp_path / "1.json", known), saved(tmp_path / "2.json", chance)]
+    found, _ = trades([student, teacher], measured(files, [student, teacher]), {"student": "teacher"})
+    assert found.kept and found.kept.interval and found.lead is None
+
+
+def test_without_scores_the_page_says_the_loss(runs: list[Run], tmp_path: Path) -> None:
+    student, teacher, _ = runs
+    files = [
+        saved(tmp_path / "1.json", heldout_figures(student, mlm_loss=5.25)),
+        saved(tmp_path / "2.json", heldout_figures(teacher, mlm_loss=5.0)),
+    ]
+    report_of([student.path, teacher.path], files).write(tmp_path / "report.html")
+    share_of = f"{student.parameters / teacher.parameters:.0%}"
+    said = f"student is 0.250 nats a masked word behind teacher held out, with {share_of} of its parameters."
+    assert said in (tmp_path / "report.html").read_text()
