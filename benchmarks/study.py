@@ -4,10 +4,10 @@ python benchmarks/study.py --output DIR [--text CORPUS ...] [--vocab vocab.txt] 
     [--teacher-steps 7000] [--student-steps 1600]
 
 Every step is a command that users have: shards of BERT's Chinese vocabulary, without the tasks' test texts; a BERT of
-12 layers; its answers from a service that records them (codec hidden), to students on the same batches, two at a time,
-one of them narrow and one an ALBERT. Then each on held-out documents, and fine-tuned on tasks, with the floor: the
-student's shape from random weights; those of LONGER for longer too. What is done already stays, so it can be stopped,
-and started again with the same --output. The last line is one JSON object.
+12 layers, and an ALBERT of the same width and depth on the same batches; the BERT's answers from a service that records
+them (codec hidden), to students on the same batches, two at a time, one of them narrow and one an ALBERT. Then each on
+held-out documents, and fine-tuned on tasks, some for longer too, with floors: the same shapes from random weights. What
+is done already stays, so it can be stopped, and started again with the same --output. The last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -57,6 +57,16 @@ TEACHER = {
     "train.evaluate_every": 500,
     "train.checkpoint_every": 250,
 }
+PRETRAINED: Mapping[str, Mapping[str, object]] = {
+    "teacher": {},
+    "albert of 12": {
+        "model.embedding_size": 32,
+        "model.sharing": "all",
+        "optimizer.lr": 8e-4,
+        "train.steps": 4000,
+        "schedule.warmup_steps": 428,
+    },
+}
 STUDENT = {
     **SHAPE,
     "optimizer.lr": 5e-4,
@@ -89,8 +99,12 @@ PAPER = {"without ce": -2.96, "without cos": -1.46, "without mlm": -0.31, "from 
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 SHORT = {"train.samples": 2000, "train.epochs": 3, "train.seeds": 3, "train.learning_rates": "[3e-4, 1e-3]"}
 LONG = {"train.samples": 4000, "train.epochs": 4, "train.seeds": 3, "train.learning_rates": "[1e-4, 3e-4]"}
-LONGER = ("student", "teacher", "control", "narrow")
-BUDGETS = {"tasks": (SHORT, ("teacher", *STUDENTS)), "longer": (LONG, LONGER)}
+LONGER = ("student", "teacher", "control", "narrow", "albert of 12")
+# Settings, who is fine-tuned by them, and whose shape from random weights is too.
+BUDGETS = {
+    "tasks": (SHORT, ("teacher", *STUDENTS), ("student",)),
+    "longer": (LONG, LONGER, ("student", "narrow", "albert of 12")),
+}
 
 
 def run(command: list[object], log: Path) -> None:
@@ -133,20 +147,15 @@ class Study:
         if not self._shards.exists():
             run([*verbs, "build", *build, "--dedup.evaluation.files", json.dumps(tests)], log)
 
-    def teacher(self, steps: int) -> None:
-        """Two ranks, each a core's."""
-        given = [
-            "--config",
-            ROOT / "launcher/recipes/bert_base.yaml",
-            "--data",
-            self._shards,
-            "--run",
-            self.model("teacher"),
-        ]
-        settings = {**TEACHER, **length(steps)}
-        if not (self.model("teacher") / "done.json").exists():
-            command = [Path(sys.executable).with_name("deepspeed"), "--num_gpus", 2, ROOT / "launcher/pretrain.py"]
-            run([*command, *given, *flags(settings)], self.output / "teacher.log")
+    def pretrained(self, steps: int) -> None:
+        """Those without a teacher, one after the other: two ranks, each a core's."""
+        recipe = ROOT / "launcher/recipes/bert_base.yaml"
+        command = [Path(sys.executable).with_name("deepspeed"), "--num_gpus", 2, ROOT / "launcher/pretrain.py"]
+        for name, changes in PRETRAINED.items():
+            given = ["--config", recipe, "--data", self._shards, "--run", self.model(name)]
+            if not (self.model(name) / "done.json").exists():
+                log = self.output / f"{self.model(name).name}.log"
+                run([*command, *given, *flags({**TEACHER, **length(steps), **changes})], log)
 
     def students(self, steps: int, together: int) -> None:
         """All from one teacher, which answers each block once."""
@@ -180,21 +189,21 @@ class Study:
 
     def heldout(self) -> dict[str, dict[str, float]]:
         """Figures on the same held-out samples, which each run looked at as it ended."""
-        return {name: self._last(self.model(name)) for name in ("teacher", *STUDENTS)}
+        return {name: self._last(self.model(name)) for name in (*PRETRAINED, *STUDENTS)}
 
     def _last(self, run: Path) -> dict[str, float]:
         figures = [line for line in lines_of(run) if "heldout_mlm" in line][-1]
         return {**figures, "parameters": load_trained(run).model.parameter_count()}
 
     def finetuned(self, budget: str, together: int) -> dict[str, Any]:
-        """Scores on the tasks; of the student, the floor's too."""
-        settings, names = BUDGETS[budget]
+        """Scores on the tasks, and of some their floors'."""
+        settings, names, floors = BUDGETS[budget]
         with ThreadPoolExecutor(together) as pool:
-            found = pool.map(lambda name: self._evaluated(name, budget, settings), names)
+            found = pool.map(lambda name: self._evaluated(name, budget, settings, name in floors), names)
             return dict(zip(names, found, strict=True))
 
-    def _evaluated(self, name: str, budget: str, settings: Mapping[str, object]) -> Any:
-        given = ["--task", *self.tasks, *flags(settings), *(["--floor"] if name == "student" else [])]
+    def _evaluated(self, name: str, budget: str, settings: Mapping[str, object], floor: bool) -> Any:
+        given = ["--task", *self.tasks, *flags(settings), *["--floor"] * floor]
         output = self.output / f"{self.model(name).name}.{budget}.json"
         if not output.exists():
             command = [sys.executable, ROOT / "launcher/evaluate.py", self.model(name), *given, "--output", output]
@@ -206,9 +215,13 @@ class Study:
 
 
 def rows_of(heldout: Mapping[str, Any], tasks: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Of a table, in the order of its models; the floor's is the last."""
-    floor = scores(tasks["student"]["tasks"], "floor")
-    return {name: row(name, heldout, tasks) for name in tasks} | {"no pretraining": floor}
+    """Of a table, in the order of its models, floors last."""
+    floors = {
+        f"{name}'s floor": scores(found["tasks"], "floor")
+        for name, found in tasks.items()
+        if all("floor" in task for task in found["tasks"])
+    }
+    return {name: row(name, heldout, tasks) for name in tasks} | floors
 
 
 def row(name: str, heldout: Mapping[str, Any], tasks: Mapping[str, Any]) -> dict[str, Any]:
@@ -263,7 +276,7 @@ def main() -> None:
     options.output.mkdir(parents=True, exist_ok=True)
     study = Study(options.output.resolve(), options.tasks)
     study.shards(options.text, options.vocab)
-    study.teacher(options.teacher_steps)
+    study.pretrained(options.teacher_steps)
     study.students(options.student_steps, options.together)
     heldout = study.heldout()
     tables = {budget: rows_of(heldout, study.finetuned(budget, options.together)) for budget in BUDGETS}
@@ -272,9 +285,11 @@ def main() -> None:
     commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
     asked = {
         "steps": {"teacher": options.teacher_steps, "students": options.student_steps},
-        "teacher": TEACHER,
+        "pretrained": {
+            name: {**TEACHER, **length(options.teacher_steps), **changes} for name, changes in PRETRAINED.items()
+        },
         "students": {name: {**STUDENT, **changes} for name, changes in STUDENTS.items()},
-        **{budget: settings for budget, (settings, _) in BUDGETS.items()},
+        **{budget: settings for budget, (settings, *_) in BUDGETS.items()},
     }
     made = {"torch": version("torch"), "processor": processor(), "commit": commit}
     print(json.dumps({**tables, "settings": asked, **made}))

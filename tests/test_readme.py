@@ -8,6 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+
+from litebert.model import PRESETS, PretrainingModel
 
 ROOT = Path(__file__).parents[1]
 FILES = ("README.md", "README.zh-CN.md")
@@ -83,3 +86,10 @@ def test_each_links_to_the_other_and_to_files_that_are_there() -> None:
     for text, other in ((ENGLISH, FILES[1]), (CHINESE, FILES[0])):
         assert other in LINK.findall(text.partition("\n## ")[0][:200])
         assert not [link for link in LINK.findall(text) if "://" not in link and not (ROOT / link).exists()]
+
+
+def test_presets_have_as_many_parameters_as_it_says() -> None:
+    for name in ("bert-base", "distil-6", "albert-base"):
+        with torch.device("meta"):
+            count = PretrainingModel(PRESETS[name]).parameter_count()
+        assert all(f"`{name}` {count / 1e6:.1f} M" in text for text in (ENGLISH, CHINESE)), count
