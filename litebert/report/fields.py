@@ -138,7 +138,8 @@ class Fields:
         except OverflowError:
             sound = False
         if not sound:
-            raise self._damage(name, "a finite number" if bounds == INFINITE else f"between {low:g} and {high:g}")
+            least = f" of {low:g} or more" if math.isfinite(low) else ""
+            raise self._damage(name, f"a finite number{least}" if math.isinf(high) else f"from {low:g} to {high:g}")
 
     def _damage(self, name: str, wanted: str) -> Damage:
         found = json.dumps(self.content[name])

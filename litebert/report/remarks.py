@@ -21,7 +21,7 @@ def lead(runs: Sequence[Run], measured: Mapping[str, Measured], trades: Sequence
 def _kept(students: Sequence[Trade]) -> str:
     """What the best student keeps of its teacher's score; empty where none has one to hold against it."""
     scored = [(its, its.kept) for its in students if its.kept]
-    learnt = [(its, share) for its, share in scored if its.lead or not its.floored]
+    learnt = [(its, share) for its, share in scored if its.above]
     if not scored:
         return ""
     best, share = max(learnt or scored, key=lambda pair: pair[1].mean)
@@ -29,8 +29,8 @@ def _kept(students: Sequence[Trade]) -> str:
     where = f"mean {of} over {len(best.tasks)} tasks" if len(best.tasks) > 1 else f"{of} on {best.tasks[0]}"
     if not learnt:
         return (
-            f"{best.teacher}'s {where} is not clearly above random weights of {best.run}'s shape: a share of it says "
-            f"nothing. {best.run} has {_saved(best)}."
+            f"{best.teacher}'s {where} is not clearly above random weights: a share of it says nothing. "
+            f"{best.run} has {_saved(best)}."
         )
     around = f" ({100 * share.interval[0]:.0f}–{100 * share.interval[1]:.0f})" if share.interval else ""
     kept = f"{best.run} keeps {share.mean:.0%}{around} of {best.teacher}'s {where}"
@@ -97,9 +97,9 @@ def of_trades(trades: Sequence[Trade], measured: Mapping[str, Measured]) -> list
     found = []
     if shared := sorted({", ".join(its.tasks) for its in trades if its.tasks}):
         found.append(
-            f"Scores are in per cent, the mean of the test sets of {'; '.join(shared)}: what all runs beside a "
-            "teacher have that have any. Shares of the teacher's have 95 % intervals of the seeds of fine-tuning alone "
-            "(delta method, Welch's t)."
+            f"Scores are in per cent, the mean of the test sets of {'; '.join(shared)}, which every run with scores to "
+            "compare has. Shares of the teacher's have 95 % intervals of the seeds of fine-tuning alone (delta method, "
+            "Welch's t)."
         )
     told = {task for its in trades for task in (*its.tasks, *its.unlike)}
     if left := sorted({scores.task for its in trades for scores in measured[its.run].tasks} - told):
@@ -125,7 +125,7 @@ def of_trades(trades: Sequence[Trade], measured: Mapping[str, Measured]) -> list
 def _apart(measured: Mapping[str, Measured]) -> list[str]:
     """Why speeds of different files are not divided by each other."""
     files = {its.file for each in measured.values() for its in each.speeds}
-    why = "Runs whose speeds are from several files were not timed in turn, perhaps on two machines: no ratio is said."
+    why = "Speeds from different files were not timed in turn, perhaps on two machines: none is divided by another's."
     return [why] if len(files) > 1 else []
 
 

@@ -31,7 +31,7 @@ class Trade:
         unlike: names of tasks whose scores do not compare with the teacher's, and why.
         metric: of ``tasks``; empty where it differs.
         score: of the run, the mean over ``tasks``.
-        floored: whether there are scores of random weights of the run's shape for all of them.
+        above: whether the teacher's score is clearly above each floor that there is, its own and the run's.
         kept: share of the teacher's score.
         lead: share of what the teacher is above random weights of the run's shape, if it clearly is.
         plain: times as fast as the teacher, both in fp32.
@@ -46,7 +46,7 @@ class Trade:
     unlike: Mapping[str, str]
     metric: str
     score: Score | None
-    floored: bool
+    above: bool
     kept: Score | None
     lead: Score | None
     plain: float | None
@@ -161,7 +161,7 @@ def _trade(run: Run, teacher: Run, measured: Mapping[str, Measured], shared: Seq
         unlike=_unlike(own, its),
         metric=mine.metric if mine else "",
         score=mine.model if mine else None,
-        floored=bool(mine and mine.floor),
+        above=all(_clear(theirs.model, each.floor) for each in (mine, theirs) if theirs and each and each.floor),
         kept=shares[0],
         lead=shares[1],
         plain=times(same, plain) if same else None,

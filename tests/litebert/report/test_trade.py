@@ -142,9 +142,13 @@ def test_no_share_is_said_of_a_lead_that_may_be_chance(runs: list[Run], tmp_path
     files = [saved(tmp_path / "1.json", known), saved(tmp_path / "2.json", chance)]
     found, _ = trades([student, teacher], measured(files, [student, teacher]), {"student": "teacher"})
     assert found.kept and found.kept.interval and found.lead is None
-    said = lead([student, teacher], measured(files, [student, teacher]), [found])
-    assert said.startswith("teacher's accuracy on weather is not clearly above random weights of student's shape: ")
-    assert "keeps" not in said
+    del known["tasks"][0]["floor"], known["tasks"][0]["above_floor"]
+    without = [saved(tmp_path / "without.json", known), files[1]]
+    for given in (files, without):
+        told = measured(given, [student, teacher])
+        said = lead([student, teacher], told, trades([student, teacher], told, {"student": "teacher"}))
+        assert said.startswith("teacher's accuracy on weather is not clearly above random weights: ")
+        assert "keeps" not in said
 
 
 @pytest.mark.parametrize(
