@@ -45,6 +45,7 @@ import onnxruntime
 import torch
 import transformers
 
+from litebert.evaluate.candidate import Candidate
 from litebert.export.huggingface import export_huggingface
 from litebert.export.onnx_folder import export_onnx
 from litebert.plan.processor import processor
@@ -64,6 +65,7 @@ class Model:
 
     Attributes:
         path: where the user has it.
+        fingerprint: of a run or checkpoint, as launcher/evaluate.py has it; None of others.
         parameters: of the encoder.
         positions: tokens of its longest input.
         vocab_size: number of ids.
@@ -72,6 +74,7 @@ class Model:
     """
 
     path: Path
+    fingerprint: str | None
     parameters: int
     positions: int
     vocab_size: int
@@ -96,7 +99,8 @@ class Model:
         export_onnx(trained, folder / "onnx")
         export_onnx(trained, folder / "int8", int8=True)
         made = dict(zip(FORMS, (folder / name for name in ("hf", "hf", "onnx", "int8")), strict=True))
-        return cls._described(path, folder / "hf", made, folder)
+        model = cls._described(path, folder / "hf", made, folder)
+        return dataclasses.replace(model, fingerprint=Candidate.read(folder / "hf").fingerprint)
 
     @classmethod
     def _described(cls, path: Path, described: Path, folders: dict[str, Path], made: Path) -> Model:
@@ -111,7 +115,7 @@ class Model:
             files[form] = _encoder(folder, made / f"{form}.onnx") if is_onnx else folder
             weights = folder.glob("model.onnx" if is_onnx else "*.safetensors")
             megabytes[form] = sum(file.stat().st_size for file in weights) / 1e6
-        return cls(path, sum(sizes.values()), config.max_position_embeddings, config.vocab_size, files, megabytes)
+        return cls(path, None, sum(sizes.values()), config.max_position_embeddings, config.vocab_size, files, megabytes)
 
 
 def _precision(folder: Path) -> str:
@@ -189,6 +193,7 @@ def measure(models: dict[str, Model], options: argparse.Namespace) -> dict[str, 
     found: dict[str, dict[str, Any]] = {
         name: {
             "path": str(model.path),
+            "fingerprint": model.fingerprint,
             "parameters": model.parameters,
             "max_positions": model.positions,
             "megabytes": {form: round(size, 2) for form, size in model.megabytes.items()},

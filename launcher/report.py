@@ -12,6 +12,8 @@ RUN...      folders of runs, to be compared: curves, cost, recipes, fingerprints
 --data      shards that are not where their run has them; or a URL
 --output    the page; an older report of that name is replaced, anything else is left alone
 
+Figures are known by the fingerprint of the weights that they are of, not by where these lay, and shares and ratios are
+said only of what compares: scores on the same files by the same settings, speeds that were measured in turn.
 What nobody measured is not on the page, and the page says so. Images are inline: it can be mailed, and opens anywhere.
 """
 

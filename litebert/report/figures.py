@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from statistics import fmean
+from typing import Any
 
 from litebert.evaluate.heldout import Heldout
+from litebert.report.fields import SHARE, Damage, Fields, Interval, Quartiles
 from litebert.report.runs import Run
 from litebert.train.checkpoint import folder_of
 
-T = TypeVar("T")
-Interval = tuple[float, float]
-Quartiles = tuple[float, float, float]
+DIGITS = 6  # of a fingerprint, by which tasks of one name are told apart
+ROUNDING = 1e-4  # that a divergence may be below 0, a mean beside that of its scores
+BELOW = (-ROUNDING, math.inf)
+POSITIVE = (0.0, math.inf)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,16 +41,20 @@ class TaskScores:
     """What a run comes to on a task, on its test set.
 
     Attributes:
-        task, metric: their names.
+        task: its name, with some of its fingerprint where tasks of that name differ; folder: its name alone.
+        fingerprint: of its files.
+        metric: name of the score.
         seeds: fine-tunings that a score is the mean of.
         trained, tested: examples.
         model: the run's score.
         floor: of random weights of its shape; above: the difference of the two; shuffled: with labels of others.
         taught: learning from a fine-tuned teacher too; gained: how far that is above ``model``.
-        settings: of fine-tuning, in words.
+        settings: of fine-tuning, as they were asked for.
     """
 
     task: str
+    folder: str
+    fingerprint: str
     metric: str
     seeds: int
     trained: int
@@ -58,7 +65,22 @@ class TaskScores:
     shuffled: Score | None
     taught: Score | None
     gained: Score | None
-    settings: str
+    settings: Mapping[str, Any]
+
+    def unlike(self, other: TaskScores) -> list[str]:
+        """In what two scores on tasks of one name differ that has to be the same for them to compare, in words.
+
+        How many seeds they are of is none of that: their intervals say it. Nor are learning rates that were chosen.
+        """
+        if self.fingerprint != other.fingerprint:
+            return ["other files"]
+        terms = [
+            {"score": its.metric, "training examples": its.trained, "test examples": its.tested, **its.settings}
+            for its in (self, other)
+        ]
+        names = [name for name in dict.fromkeys([*terms[0], *terms[1]]) if name != "seeds"]
+        both = [(name, *(each.get(name, "unsaid") for each in terms)) for name in names]
+        return [f"{name} {own} and {its}" for name, own, its in both if own != its]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,6 +112,7 @@ class Speed:
         milliseconds: of a call with one sample.
         samples_per_s: of calls with many.
         where: processor and versions, in words.
+        file: that it is from; only what is in one was measured in turn, on one machine.
     """
 
     form: str
@@ -98,6 +121,7 @@ class Speed:
     milliseconds: Mapping[int, Quartiles]
     samples_per_s: Mapping[int, Quartiles]
     where: str
+    file: Path
 
     @property
     def kind(self) -> str:
@@ -132,27 +156,25 @@ class Measured:
 def measured(files: Sequence[Path], runs: Sequence[Run]) -> dict[str, Measured]:
     """What files say of runs, by the runs' names.
 
-    Raises ValueError where a file is of no known kind, damaged, of none of the runs, or says again what another said.
+    Raises ValueError where a file is of no known kind, damaged, of none of the runs or of other weights than a run has
+    now, or says again what another said.
     """
     found = {run.name: Measured() for run in runs}
     for path in files:
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise ValueError(f"{path}: cannot be read as JSON ({error})") from None
-        if not isinstance(content, dict):
-            raise ValueError(f"{path}: no figures: an object is wanted, as launcher/evaluate.py --output writes it")
-        kind = next((kind for kind, (fields, _) in KINDS.items() if fields <= content.keys()), None)
-        if kind is None:
-            wanted = "; ".join(f"{kind} have {', '.join(sorted(fields))}" for kind, (fields, _) in KINDS.items())
-            raise ValueError(f"{path}: no figures that are known by their fields: {wanted}")
-        try:
-            KINDS[kind][1](content, runs, found)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"{path}: looks like {kind}, and is damaged ({error!r})") from None
+            content = Fields.of(path)
+            kind = next((kind for kind, (fields, _) in KINDS.items() if fields <= content.content.keys()), None)
+            if kind is None:
+                wanted = "; ".join(f"{kind} have {', '.join(sorted(fields))}" for kind, (fields, _) in KINDS.items())
+                raise ValueError(f"no figures that are known by their fields: {wanted}")
+            KINDS[kind][1](content, runs, found, path)
+        except Damage as error:
+            raise ValueError(f"{path}: looks like {kind}, and is damaged: {error}") from None
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
-    return found
+        except RecursionError:
+            raise ValueError(f"{path}: cannot be read as JSON (it is nested too deep)") from None
+    return _told_apart(found)
 
 
 def comparable(runs: Sequence[Run], measured: Mapping[str, Measured]) -> bool:
@@ -162,104 +184,176 @@ def comparable(runs: Sequence[Run], measured: Mapping[str, Measured]) -> bool:
     return len(tokenizers) < 2 and len(asked) < 2
 
 
-def _heldout(content: Mapping[str, Any], runs: Sequence[Run], found: Mapping[str, Measured]) -> None:
+def _heldout(content: Fields, runs: Sequence[Run], found: Mapping[str, Measured], path: Path) -> None:
     """Of launcher/evaluate.py MODEL --data."""
-    run = _named(content["run"], runs)
+    run = _owner(content, "run", runs)
     if run is None:
-        raise ValueError(f"is of {content['run']}, none of the runs nor the newest checkpoint of one: leave it out")
+        raise ValueError(
+            f"is of {content.text('run')}, none of the runs nor the newest checkpoint of one: leave it out"
+        )
     own = found[run.name]
     if own.heldout:
         raise ValueError(f"{run.name} has held-out figures from another file already: give one")
-    values = {field.name: _value(str(field.type), content[field.name]) for field in dataclasses.fields(Heldout)}
-    own.heldout = Heldout(**values)
-    own.step = int(_number(content["step"]))
+    own.heldout = Heldout(
+        mlm_loss=content.number("mlm_loss", POSITIVE),
+        mlm_accuracy=content.number("mlm_accuracy", SHARE),
+        unigram_loss=content.number("unigram_loss", POSITIVE),
+        unigram_loss_masked=content.number("unigram_loss_masked", POSITIVE),
+        sop_accuracy=_optional(content, "sop_accuracy", SHARE),
+        sop_interval=_around(content, "sop_interval", "sop_accuracy"),
+        nsp_accuracy=_optional(content, "nsp_accuracy", SHARE),
+        nsp_interval=_around(content, "nsp_interval", "nsp_accuracy"),
+        kl=_optional(content, "kl", BELOW),
+        agreement=_optional(content, "agreement", SHARE),
+        samples=content.count("samples"),
+        masked_tokens=content.count("masked_tokens"),
+        pairs=content.count("pairs"),
+        parameters=content.count("parameters"),
+    )
+    own.step = content.count("step")
     if own.heldout.parameters != run.parameters:
         raise ValueError(f"has {own.heldout.parameters:,} parameters, and {run.name} {run.parameters:,}: another model")
 
 
-def _tasks(content: Mapping[str, Any], runs: Sequence[Run], found: Mapping[str, Measured]) -> None:
-    """Of launcher/evaluate.py MODEL --task."""
-    run = _named(content["model"], runs) or _same_weights(content["fingerprint"], runs)
+def _tasks(content: Fields, runs: Sequence[Run], found: Mapping[str, Measured], path: Path) -> None:
+    """Of launcher/evaluate.py MODEL --task. A task that is there twice, as two folders may be one, is taken once."""
+    run = _owner(content, "model", runs)
     if run is None:
         raise ValueError(
-            f"is of {content['model']}, none of the runs nor the newest checkpoint or an export of one: leave it out"
+            f"is of {content.text('model')}, none of the runs nor the newest checkpoint or an export of one: "
+            "leave it out"
         )
-    settings = ", ".join(f"{name} {value}" for name, value in content["settings"].items() if name != "learning_rates")
-    for task in content["tasks"]:
-        scores = _task(task, settings)
-        if scores.task in {other.task for other in found[run.name].tasks}:
-            raise ValueError(f"{run.name} has a score on {scores.task} from another file already: give one")
-        found[run.name].tasks.append(scores)
+    own: dict[str, TaskScores] = {}
+    for task in content.objects("tasks"):
+        scores = _task(task, content.inner("settings").content)
+        first = own.setdefault(scores.fingerprint, scores)
+        if dataclasses.replace(scores, task=first.task, folder=first.folder) != first:
+            raise ValueError(f"has two scores on {first.task}, which are not the same: leave one out")
+    known = {scores.fingerprint for scores in found[run.name].tasks}
+    if again := [scores.task for scores in own.values() if scores.fingerprint in known]:
+        raise ValueError(f"{run.name} has a score on {again[0]} from another file already: give one")
+    found[run.name].tasks += own.values()
 
 
-def _task(task: Mapping[str, Any], settings: str) -> TaskScores:
-    metric = task["metric"]
+def _task(task: Fields, settings: Mapping[str, Any]) -> TaskScores:
+    metric = task.text("metric")
     arms = {
-        name: _score(task[arm]["test"][metric]) if arm in task else None
+        name: _score(task.at(arm, "test", metric)) if arm in task else None
         for name, arm in (("floor", "floor"), ("shuffled", "shuffled"), ("taught", "distilled"))
     }
+    model = _score(task.at("model", "test", metric))
     return TaskScores(
-        task=str(task["task"]),
-        metric=str(metric),
-        seeds=len(task["model"]["test"][metric]["scores"]),
-        trained=int(_number(task["sizes"]["train"])),
-        tested=int(_number(task["sizes"]["test"])),
-        model=_score(task["model"]["test"][metric]),
-        above=_score(task["above_floor"]) if "above_floor" in task else None,
-        gained=_score(task["above_model"]) if "above_model" in task else None,
+        task=task.text("task"),
+        folder=task.text("task"),
+        fingerprint=task.text("fingerprint"),
+        metric=metric,
+        seeds=len(model.scores),
+        trained=task.inner("sizes").count("train"),
+        tested=task.inner("sizes").count("test"),
+        model=model,
+        above=_difference(task.inner("above_floor")) if "above_floor" in task else None,
+        gained=_difference(task.inner("above_model")) if "above_model" in task else None,
         settings=settings,
         **arms,
     )
 
 
-def _product(content: Mapping[str, Any], runs: Sequence[Run], found: Mapping[str, Measured]) -> None:
+def _told_apart(found: Mapping[str, Measured]) -> dict[str, Measured]:
+    """With tasks that are the same by one name, and with different ones by different names."""
+    every = [scores for its in found.values() for scores in its.tasks]
+    folders = {scores.fingerprint: scores.folder for scores in reversed(every)}
+    often = Counter(folders.values())
+    names = {
+        fingerprint: f"{folder} {fingerprint[:DIGITS]}" if often[folder] > 1 else folder
+        for fingerprint, folder in folders.items()
+    }
+    for its in found.values():
+        its.tasks = [dataclasses.replace(scores, task=names[scores.fingerprint]) for scores in its.tasks]
+    return dict(found)
+
+
+def _product(content: Fields, runs: Sequence[Run], found: Mapping[str, Measured], path: Path) -> None:
     """Of a folder of launcher/finetune.py, or of what launcher/export.py makes of it."""
-    run = _same_weights(content["model_fingerprint"], runs)
+    begun = content.text("model_fingerprint")
+    run = next((run for run in runs if run.fingerprint == begun), None)
     if run is None:
-        raise ValueError(f"is of {content['model']}, begun as none of the runs is now: leave it out")
-    metric, export = content["metric"], content.get("export") or {"form": "as it was fine-tuned", "test": None}
-    test = export["test"] or {"model": content["scores"]["test"][metric], "file": None}
+        raise ValueError(f"is of {content.text('model')}, begun as none of the runs is now: leave it out")
+    metric = content.text("metric")
+    export = content.inner("export") if "export" in content else None
+    test = export.inner("test") if export and not export.null("test") else None
     product = Product(
-        task=str(content["task"]),
-        metric=str(metric),
-        taught=content["teaching"] is not None,
-        form=str(export["form"]),
-        whole=_number(test["model"]),
-        kept=_optional(_number, test["file"]),
+        task=content.text("task"),
+        metric=metric,
+        taught=not content.null("teaching"),
+        form=export.text("form") if export else "as it was fine-tuned",
+        whole=test.number("model", SHARE) if test else content.at("scores", "test").number(metric, SHARE),
+        kept=_optional(test, "file", SHARE) if test else None,
     )
+    if product in found[run.name].products:
+        raise ValueError(f"{run.name} has this fine-tuned model of {product.task} from another file already: give one")
     found[run.name].products.append(product)
 
 
-def _speeds(content: Mapping[str, Any], runs: Sequence[Run], found: Mapping[str, Measured]) -> None:
+def _speeds(content: Fields, runs: Sequence[Run], found: Mapping[str, Measured], path: Path) -> None:
     """Of benchmarks/inference.py. What is of other models beside the runs, as a peer may be, is passed over."""
-    libraries = ", ".join(f"{name} {content[name]}" for name in LIBRARIES if name in content)
-    owners = [(model, run) for model in content["models"].values() if (run := _named(model["path"], runs))]
+    libraries = ", ".join(f"{name} {content.text(name)}" for name in LIBRARIES if name in content)
+    models = [content.at("models", name) for name in content.inner("models").content]
+    owners = [(model, run) for model in models if (run := _owner(model, "path", runs))]
     if not owners:
-        others = ", ".join(str(model["path"]) for model in content["models"].values())
+        others = ", ".join(model.text("path") for model in models)
         raise ValueError(f"is of {others}, none of the runs nor the newest checkpoint of one: leave it out")
     for model, run in owners:
         if found[run.name].speeds:
             raise ValueError(f"{run.name} has speeds from another file already: give one")
-        for form, milliseconds in model["latency_ms"].items():
+        if (parameters := model.count("parameters")) != run.encoder:
+            raise ValueError(
+                f"has {parameters:,} parameters in the encoder of {run.name}, and that has {run.encoder:,}: "
+                "another model"
+            )
+        per_s = model.inner("samples_per_s")
+        for form in model.inner("latency_ms").content:
             kind = form.rpartition(", ")[0]
             speed = Speed(
                 form=form,
-                megabytes=_optional(_number, model["megabytes"].get(kind)),
-                memory=_optional(_number, model["peak_megabytes"].get(kind)),
-                milliseconds=_by_length(milliseconds),
-                samples_per_s=_by_length(model["samples_per_s"].get(form, {})),
-                where=f"{content['processor']}, {libraries}",
+                megabytes=_optional(model.inner("megabytes"), kind, POSITIVE),
+                memory=_optional(model.inner("peak_megabytes"), kind, POSITIVE),
+                milliseconds=_by_length(model.at("latency_ms", form)),
+                samples_per_s=_by_length(per_s.inner(form)) if form in per_s else {},
+                where=f"{content.text('processor')}, {libraries}",
+                file=path,
             )
             found[run.name].speeds.append(speed)
 
 
 LIBRARIES = ("torch", "transformers", "onnxruntime")
-KINDS: dict[str, tuple[set[str], Callable[[Mapping[str, Any], Sequence[Run], Mapping[str, Measured]], None]]] = {
+KINDS: dict[str, tuple[set[str], Callable[[Fields, Sequence[Run], Mapping[str, Measured], Path], None]]] = {
     "held-out figures": ({"run", "step", "mlm_loss"}, _heldout),
     "scores on tasks": ({"model", "fingerprint", "tasks"}, _tasks),
     "fine-tuned models": ({"model_fingerprint", "all_seeds", "teaching"}, _product),
     "speeds": ({"models", "processor"}, _speeds),
 }
+
+
+def _owner(content: Fields, name: str, runs: Sequence[Run]) -> Run | None:
+    """The run whose weights figures are of, by their fingerprint; by where it lies if they have none.
+
+    Args:
+        name: of the field that says where it lay.
+
+    Raises ValueError where it is only that place that fits.
+    """
+    location = content.text(name)
+    named = _named(location, runs)
+    if "fingerprint" not in content or content.null("fingerprint"):
+        return named
+    fingerprint = content.text("fingerprint")
+    likely = sorted(runs, key=lambda run: run is not named)
+    found = next((run for run in likely if run.fingerprint == fingerprint), None)
+    if named and not found:
+        raise ValueError(
+            f"is of {location} with other weights than {named.name} has now: measure that again, or leave it out"
+        )
+    return found
 
 
 def _named(location: str, runs: Sequence[Run]) -> Run | None:
@@ -272,57 +366,31 @@ def _named(location: str, runs: Sequence[Run]) -> Run | None:
     return None
 
 
-def _same_weights(fingerprint: str, runs: Sequence[Run]) -> Run | None:
-    """The run whose export has a fingerprint; each is exported for as long as that takes."""
-    # transformers takes seconds to import
-    from transformers.utils import logging
-
-    from litebert.evaluate.candidate import Candidate
-
-    logging.disable_progress_bar()
-    for run in runs:
-        if run.checkpoint:
-            with Candidate.opened(run.path) as candidate:
-                if candidate.fingerprint == fingerprint:
-                    return run
-    return None
+def _score(found: Fields) -> Score:
+    """Of seeds, their mean and its interval."""
+    scores, mean = found.numbers("scores", bounds=SHARE), found.number("mean", SHARE)
+    if abs(mean - fmean(scores)) > ROUNDING:
+        raise Damage(f"{found.place}.mean is {mean:g}, and the mean of its scores {fmean(scores):g}")
+    return Score(mean, _around(found, "interval", "mean"), scores)
 
 
-def _score(found: Mapping[str, Any]) -> Score:
-    seeds = tuple(map(_number, found.get("scores", ())))
-    return Score(_number(found["mean"]), _optional(_interval, found["interval"]), seeds)
+def _difference(found: Fields) -> Score:
+    """Of two scores."""
+    return Score(found.number("mean", (-1.0, 1.0)), _around(found, "interval", "mean"))
 
 
-def _value(kind: str, found: Any) -> Any:
-    """A number or an interval, by the type of the field that it is for, which may leave it out."""
-    read = _interval if "tuple" in kind else _number
-    return _optional(read, found) if "None" in kind else read(found)
+def _around(found: Fields, name: str, center: str) -> Interval | None:
+    """The interval of a field's value; None where it is null."""
+    return None if found.null(name) else found.interval(name, found.number(center))
 
 
-def _by_length(found: Mapping[str, Any]) -> dict[int, Quartiles]:
-    if odd := [length for length in found if not length.isdecimal()]:
-        raise TypeError(f"{odd[0]!r:.40} is no length")
-    quartiles = {int(length): _numbers(each, 3) for length, each in found.items()}
-    return dict(sorted(quartiles.items()))
+def _optional(found: Fields, name: str, bounds: Interval) -> float | None:
+    """None where it is null or left out."""
+    return None if found.null(name) or name not in found else found.number(name, bounds)
 
 
-def _interval(found: Any) -> Interval:
-    return _numbers(found, 2)
-
-
-def _numbers(found: Any, count: int) -> Any:
-    """So many finite numbers, as a tuple."""
-    if not isinstance(found, list) or len(found) != count:
-        raise TypeError(f"{found!r:.40} are not {count} numbers")
-    return tuple(map(_number, found))
-
-
-def _number(found: Any) -> Any:
-    """A finite number, as it is."""
-    if isinstance(found, bool) or not isinstance(found, int | float) or not math.isfinite(found):
-        raise TypeError(f"{found!r:.40} is no number")
-    return found
-
-
-def _optional(read: Callable[[Any], T], found: Any) -> T | None:
-    return None if found is None else read(found)
+def _by_length(found: Fields) -> dict[int, Quartiles]:
+    """Quartiles by length in tokens."""
+    if odd := [length for length in found.content if not (length.isdecimal() and length.isascii())]:
+        raise Damage(f"{found.place}: {odd[0]!r:.40} is no length")
+    return {length: found.quartiles(str(length)) for length in sorted(map(int, found.content))}

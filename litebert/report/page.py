@@ -70,7 +70,7 @@ class Report:
             among = [panel for panel in panels if len(panel.values.keys() & milliseconds.keys()) > 1]
             if among:
                 found["latency"] = plots.against(self.runs, among, milliseconds, f"ms a call ({form})")
-        if any(run.lines for run in self.runs):
+        if plots.drawn(self.runs):
             found["curves"] = plots.curves(self.runs)
         return found
 
@@ -94,7 +94,7 @@ class Report:
             version=version("litebert"),
             lead=remarks.lead(runs, self.measured, trades),
             trade=tables.trade(trades),
-            trade_notes=remarks.of_trades(trades),
+            trade_notes=remarks.of_trades(trades, self.measured),
             notes=remarks.notes(runs, self.measured),
             headline=tables.headline(runs, self.measured),
             tasks=tables.tasks(runs, self.measured, beside),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 
 import matplotlib
 
@@ -14,7 +15,7 @@ matplotlib.use("Agg")
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, PercentFormatter
 
 from litebert.report.figures import Measured, Score, comparable
 from litebert.report.runs import Run
@@ -52,7 +53,10 @@ class Panel:
 
 
 def panels(runs: Sequence[Run], measured: Mapping[str, Measured]) -> list[Panel]:
-    """The held-out loss, and every task, of the runs that have them; those that fewer than two have are left out."""
+    """The held-out loss, and every task, of the runs that have them; those that fewer than two have are left out.
+
+    Of a task those are shown that compare with the first.
+    """
     losses = {run.name: its.mlm_loss for run in runs if (its := measured[run.name].heldout)}
     unigram = {run.name: its.unigram_loss_masked for run in runs if (its := measured[run.name].heldout)}
     shown = []
@@ -60,11 +64,12 @@ def panels(runs: Sequence[Run], measured: Mapping[str, Measured]) -> list[Panel]
         values = {name: Score(loss, None) for name, loss in losses.items()}
         shown.append(Panel("held-out loss (nats)", False, values, unigram))
     for task in dict.fromkeys(scores.task for run in runs for scores in measured[run.name].tasks):
-        of_task = {run.name: scores for run in runs for scores in measured[run.name].tasks if scores.task == task}
-        metric = next(iter(of_task.values())).metric
+        every = {run.name: scores for run in runs for scores in measured[run.name].tasks if scores.task == task}
+        first = next(iter(every.values()))
+        of_task = {name: scores for name, scores in every.items() if not scores.unlike(first)}
         floors = {name: scores.floor.mean for name, scores in of_task.items() if scores.floor}
         values = {name: scores.model for name, scores in of_task.items()}
-        shown.append(Panel(f"{written(task, 'a task')}: {written(metric, 'score')}", True, values, floors))
+        shown.append(Panel(f"{written(task, 'a task')}: {written(first.metric, 'score')}", True, values, floors))
     return [panel for panel in shown if len(panel.values) > 1]
 
 
@@ -81,38 +86,44 @@ def against(runs: Sequence[Run], shown: Sequence[Panel], costs: Mapping[str, flo
             if run.name in panel.values and run.name in costs:
                 _point(axes, costs[run.name], panel.values[run.name], panel.floors.get(run.name), number)
         axes.set(title=panel.title, xlabel=title, xscale="log")
-        axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.3g}")
-        axes.xaxis.set_minor_formatter(lambda value, _: f"{value:,.3g}")
         axes.margins(0.15)
+        _ticks(axes)
         _finish(axes, panel.shares)
-    _legend(figure, every[0], runs, "o")
+    pointed = {name for panel in shown for name in panel.values if name in costs}
+    _legend(figure, every[0], runs, pointed, "o")
     return figure
 
 
 def timed(runs: Sequence[Run], measured: Mapping[str, Measured]) -> tuple[str, dict[str, float]] | None:
     """Median milliseconds by run, in the form and at the length that most runs were timed in; None without any.
 
-    Of several such forms it is the fastest, of such lengths the middle one.
+    Of several such forms it is the fastest, of such lengths the middle one. All are from one file: timed in turn.
     """
-    found: dict[tuple[str, int], dict[str, float]] = {}
+    found: dict[tuple[Path, str, int], dict[str, float]] = {}
     for run in runs:
         for speed in measured[run.name].speeds:
             for length, (_, median, _) in speed.milliseconds.items():
-                found.setdefault((speed.form, length), {})[run.name] = median
+                found.setdefault((speed.file, speed.form, length), {})[run.name] = median
     if not found:
         return None
     most = max(map(len, found.values()))
     shared = {key: by_run for key, by_run in found.items() if len(by_run) == most}
-    lengths = sorted({length for _, length in shared})
+    file = next(iter(shared))[0]
+    lengths = sorted({length for other, _, length in shared if other == file})
     middle = lengths[len(lengths) // 2]
-    by_form = {form: by_run for (form, length), by_run in shared.items() if length == middle}
+    by_form = {form: by_run for (other, form, length), by_run in shared.items() if (other, length) == (file, middle)}
     fastest = min(by_form, key=lambda form: sum(by_form[form].values()))
     return f"{written(fastest, 'one form')}, {middle} tokens", by_form[fastest]
 
 
+def drawn(runs: Sequence[Run]) -> list[tuple[str, bool, str]]:
+    """Those of CURVES that any of the runs has."""
+    return [curve for curve in CURVES if any(len(run.curve(curve[2])[0]) for run in runs)]
+
+
 def curves(runs: Sequence[Run]) -> Figure:
     """What the runs have written of themselves, by step: training as lines, held-out documents as points."""
-    shown = [panel for panel in CURVES if any(len(run.curve(panel[2])[0]) for run in runs)]
+    shown = drawn(runs)
     figure, every = _figure(len(shown), 2, 2.6)
     for axes, (title, shares, name) in zip(every, shown, strict=False):
         for number, run in enumerate(runs):
@@ -123,7 +134,8 @@ def curves(runs: Sequence[Run]) -> Figure:
             axes.plot(*run.curve(f"heldout_{name}"), "o", color=color, markersize=5, markeredgecolor="white")
         axes.set(title=title, xlabel="step")
         _finish(axes, shares)
-    _legend(figure, every[0], runs, "-")
+    having = {run.name for run in runs for _, _, name in shown if len(run.curve(name)[0])}
+    _legend(figure, every[0], runs, having, "-")
     return figure
 
 
@@ -182,8 +194,19 @@ def _finish(axes: Axes, shares: bool) -> None:
         axes.yaxis.set_major_formatter(PercentFormatter(1))
 
 
-def _legend(figure: Figure, axes: Axes, runs: Sequence[Run], marker: str) -> None:
+def _ticks(axes: Axes) -> None:
+    """So few on a logarithmic axis that their labels have room, and two at least."""
+    low, high = axes.get_xlim()
+    decades = math.log10(high / low)
+    several = LogLocator(subs=(1, 2, 5) if decades < 2 else (1,), numticks=5)
+    axes.xaxis.set_major_locator(MaxNLocator(4) if decades < 0.8 else several)
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.3g}")
+
+
+def _legend(figure: Figure, axes: Axes, runs: Sequence[Run], shown: Collection[str], marker: str) -> None:
     """Which colour is which run, as the table of the page has them in its rows."""
-    handles = [axes.plot([], [], marker, color=f"C{number % 10}")[0] for number in range(len(runs))]
-    labels = [written(run.name, f"row {number}") for number, run in enumerate(runs, start=1)]
-    figure.legend(handles, labels, loc="outside upper center", ncols=min(5, len(runs)), frameon=False, fontsize=9)
+    named = [(number, run.name) for number, run in enumerate(runs) if run.name in shown]
+    handles = [axes.plot([], [], marker, color=f"C{number % 10}")[0] for number, _ in named]
+    labels = [written(name, f"row {number + 1}") for number, name in named]
+    figure.legend(handles, labels, loc="outside upper center", ncols=min(5, len(named)), frameon=False, fontsize=9)

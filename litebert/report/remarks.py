@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from litebert.report.corpora import Text
 from litebert.report.figures import Measured, comparable
@@ -12,28 +13,44 @@ from litebert.report.trade import PLAIN, Trade
 
 def lead(runs: Sequence[Run], measured: Mapping[str, Measured], trades: Sequence[Trade]) -> str:
     """The result, in a sentence or two."""
-    students = [its for its in trades if its.run != its.teacher]
-    best = max(students, key=lambda its: its.kept.mean if its.kept else 0.0, default=None)
-    if best and (quality := _quality(best, runs, measured)):
-        among = f"Of {len(students)} runs beside a teacher, " if len(students) > 1 else ""
-        told = f"{among}{best.run} {quality}, with {_saved(best)}."
-    else:
-        told = _losses(runs, measured)
+    students = [its for its in trades if its.taught]
+    told = _kept(students) or _behind(students, runs, measured) or _losses(runs, measured)
     return f"{told} {_floors(runs, measured)}".strip()
 
 
-def _quality(its: Trade, runs: Sequence[Run], measured: Mapping[str, Measured]) -> str:
-    """What a run keeps of its teacher: of its score, else of its held-out loss; empty where neither can be said."""
-    if its.kept:
-        of = its.metric or "score"
-        where = f"mean {of} over {len(its.tasks)} tasks" if len(its.tasks) > 1 else f"{of} on {its.tasks[0]}"
-        around = f" ({100 * its.kept.interval[0]:.0f}–{100 * its.kept.interval[1]:.0f})" if its.kept.interval else ""
-        return f"keeps {its.kept.mean:.0%}{around} of {its.teacher}'s {where}"
-    own, teacher = measured[its.run].heldout, measured[its.teacher].heldout
-    if own is None or teacher is None or not comparable(runs, measured):
+def _kept(students: Sequence[Trade]) -> str:
+    """What the best student keeps of its teacher's score; empty where none has one to hold against it."""
+    scored = [(its, its.kept) for its in students if its.kept]
+    learnt = [(its, share) for its, share in scored if its.above]
+    if not scored:
         return ""
-    behind = own.mlm_loss - teacher.mlm_loss
-    return f"is {abs(behind):.3f} nats a masked word {'behind' if behind > 0 else 'ahead of'} {its.teacher} held out"
+    best, share = max(learnt or scored, key=lambda pair: pair[1].mean)
+    of = best.metric or "score"
+    where = f"mean {of} over {len(best.tasks)} tasks" if len(best.tasks) > 1 else f"{of} on {best.tasks[0]}"
+    if not learnt:
+        return (
+            f"{best.teacher}'s {where} is not clearly above random weights: a share of it says nothing. "
+            f"{best.run} has {_saved(best)}."
+        )
+    around = f" ({100 * share.interval[0]:.0f}–{100 * share.interval[1]:.0f})" if share.interval else ""
+    kept = f"{best.run} keeps {share.mean:.0%}{around} of {best.teacher}'s {where}"
+    return f"{_among(len(learnt))}{kept}, with {_saved(best)}."
+
+
+def _behind(students: Sequence[Trade], runs: Sequence[Run], measured: Mapping[str, Measured]) -> str:
+    """How far the best student's held-out loss is from its teacher's; empty where that cannot be said."""
+    losses = {name: its.heldout.mlm_loss for name, its in measured.items() if its.heldout}
+    both = [its for its in students if its.run in losses and its.teacher in losses]
+    if not both or not comparable(runs, measured):
+        return ""
+    best = min(both, key=lambda its: losses[its.run])
+    behind = losses[best.run] - losses[best.teacher]
+    away = f"{abs(behind):.3f} nats a masked word {'behind' if behind > 0 else 'ahead of'} {best.teacher} held out"
+    return f"{_among(len(both))}{best.run} is {away}, with {_saved(best)}."
+
+
+def _among(number: int) -> str:
+    return f"Of {number} runs beside their teacher, " if number > 1 else ""
 
 
 def _saved(its: Trade) -> str:
@@ -73,16 +90,25 @@ def _own_losses(runs: Sequence[Run]) -> str:
     )
 
 
-def of_trades(trades: Sequence[Trade]) -> list[str]:
+def of_trades(trades: Sequence[Trade], measured: Mapping[str, Measured]) -> list[str]:
     """What runs are held against, and how."""
     if not trades:
         return []
     found = []
     if shared := sorted({", ".join(its.tasks) for its in trades if its.tasks}):
         found.append(
-            f"Scores are in per cent, the mean of the test sets of {'; '.join(shared)}. Shares of the teacher's have "
-            "95 % intervals of the seeds of fine-tuning alone (delta method, Welch's t)."
+            f"Scores are in per cent, the mean of the test sets of {'; '.join(shared)}, which every run with scores to "
+            "compare has. Shares of the teacher's have 95 % intervals of the seeds of fine-tuning alone (delta method, "
+            "Welch's t)."
         )
+    told = {task for its in trades for task in (*its.tasks, *its.unlike)}
+    if left := sorted({scores.task for its in trades for scores in measured[its.run].tasks} - told):
+        found.append(f"Not every run beside a teacher has scores on {_and(left)}: no mean here is over that.")
+    for its in trades:
+        if reasons := [f"{task} ({why})" for task, why in its.unlike.items()]:
+            found.append(
+                f"{its.run} was not fine-tuned as {its.teacher} was on {_and(reasons)}: no share is said of it."
+            )
     if any(its.kept for its in trades):
         found.append(
             "The lead over the floor is the teacher's over random weights of the run's own shape; where that is not "
@@ -93,7 +119,14 @@ def of_trades(trades: Sequence[Trade]) -> list[str]:
             "Times as fast: samples/s at the longest length, of both in fp32; and of the run in ONNX int8 beside the "
             "teacher in fp32."
         )
-    return found
+    return [*found, *_apart(measured)]
+
+
+def _apart(measured: Mapping[str, Measured]) -> list[str]:
+    """Why speeds of different files are not divided by each other."""
+    files = {its.file for each in measured.values() for its in each.speeds}
+    why = "Speeds from different files were not timed in turn, perhaps on two machines: none is divided by another's."
+    return [why] if len(files) > 1 else []
 
 
 def _floors(runs: Sequence[Run], measured: Mapping[str, Measured]) -> str:
@@ -135,7 +168,7 @@ def of_tasks(measured: Mapping[str, Measured]) -> list[str]:
         found.append(
             "Taught by a fine-tuned teacher: learning the task from its logits too; gained: beside labels alone."
         )
-    settings = sorted({its.settings for its in every})
+    settings = sorted({_words(its.settings) for its in every})
     found += [f"Fine-tuned with {each}; the learning rate is the one that was best on dev." for each in settings]
     return found
 
@@ -146,6 +179,7 @@ def of_speeds(measured: Mapping[str, Measured]) -> list[str]:
         "Of the encoder, ids to hidden states: medians, with quartiles of a call with one sample. Times another run: "
         f"samples/s at the longest length; in fp32: as {' or '.join(PLAIN)}, the first of these that it was timed as.",
         *sorted({its.where for each in measured.values() for its in each.speeds}),
+        *_apart(measured),
     ]
 
 
@@ -196,6 +230,11 @@ def _of_heldout(runs: Sequence[Run], measured: Mapping[str, Measured]) -> list[s
         if run.name in given and measured[run.name].step != run.step:
             found.append(f"{run.name} was measured at step {measured[run.name].step:,}, and is at {run.step:,}.")
     return found
+
+
+def _words(settings: Mapping[str, Any]) -> str:
+    """Of fine-tuning; the learning rates are in the words around it."""
+    return ", ".join(f"{name} {value}" for name, value in settings.items() if name != "learning_rates")
 
 
 def _count(number: int, what: str) -> str:

@@ -1,9 +1,8 @@
-"""What a run folder says of its run; no weights are read."""
+"""What a run folder says of its run; no weights are read but for their fingerprint."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -20,6 +19,7 @@ from data_tools.text.huggingface import load_tokenizer
 from litebert.model.encoder import ModelConfig
 from litebert.plan.work import parameters
 from litebert.recipe import Recipe
+from litebert.report.fields import Fields
 from litebert.train.checkpoint import published, read
 from litebert.train.metrics import BAD, lines_of
 from litebert.train.run import ruled_out
@@ -70,10 +70,13 @@ class Run:
             if not (path / file).is_file():
                 raise ValueError(f"{path}: not the folder of a run (no {file}): give the folder given as --run")
         try:
-            record = json.loads((path / "run.json").read_text())
-            fingerprints, versions, data = record["fingerprints"], record["versions"], record["data"]
+            record = Fields.of(path / "run.json")
+            fingerprints, versions, data = record.texts("fingerprints"), record.texts("versions"), record.listed("data")
+            for needed in ("data", "tokenizer"):
+                record.inner("fingerprints").text(needed)
+            devices, commit = (record.text(name) if name in record else "" for name in ("devices", "commit"))
             content = yaml.safe_load((path / "recipe.yaml").read_text())
-        except (ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+        except (ValueError, TypeError, yaml.YAMLError, RecursionError) as error:
             what = " ".join(str(error).split())
             raise ValueError(f"{path}: run.json or recipe.yaml is not what a run wrote ({what})") from None
         recipe, tokenizer, kept = Recipe.from_dict(content), load_tokenizer(path / "tokenizer"), published(path)
@@ -86,8 +89,8 @@ class Run:
             fingerprints=fingerprints,
             versions=versions,
             data=data,
-            devices=record.get("devices", ""),
-            commit=record.get("commit", ""),
+            devices=devices,
+            commit=commit,
             lines=lines_of(path),
             checkpoint=read(kept[-1]).info if kept else None,
             done=(path / "done.json").is_file(),
@@ -99,6 +102,28 @@ class Run:
     def parameters(self) -> int:
         """That are trained."""
         return sum(parameters(self.shape).values())
+
+    @cached_property
+    def encoder(self) -> int:
+        """Parameters without those of heads."""
+        return sum(count for part, count in parameters(self.shape).items() if "head" not in part)
+
+    @cached_property
+    def fingerprint(self) -> str | None:
+        """SHA-256 of weights, shape and tokenizer as launcher/evaluate.py has it, in hex; None before a checkpoint.
+
+        The weights are exported for as long as that takes.
+        """
+        if not self.checkpoint:
+            return None
+        # transformers takes seconds to import
+        from transformers.utils import logging
+
+        from litebert.evaluate.candidate import Candidate
+
+        logging.disable_progress_bar()
+        with Candidate.opened(self.path) as candidate:
+            return candidate.fingerprint
 
     @property
     def step(self) -> int:

@@ -14,9 +14,10 @@ from litebert.evaluate.heldout import Heldout
 from litebert.recipe import flat
 from litebert.report.corpora import Text
 from litebert.report.description import architecture, objective, training
-from litebert.report.figures import Interval, Measured, Quartiles, Score
+from litebert.report.fields import Interval, Quartiles
+from litebert.report.figures import Measured, Score
 from litebert.report.runs import Run
-from litebert.report.trade import PLAIN, Trade, kept, timed_as, times
+from litebert.report.trade import PLAIN, Trade, counterpart, kept, timed_as, times
 from litebert.train.commit import CHANGED
 
 SOURCES = 12  # of a text that have a row each
@@ -103,8 +104,7 @@ def tasks(runs: Sequence[Run], measured: Mapping[str, Measured], beside: Mapping
     order = list(dict.fromkeys(scores.task for scores, _ in found))
     rows = []
     for scores, name in sorted(found, key=lambda each: order.index(each[0].task)):
-        its = measured[beside[name]].tasks if name in beside else []
-        teacher = next((each for each in its if (each.task, each.metric) == (scores.task, scores.metric)), None)
+        teacher = counterpart(scores, measured[beside[name]]) if name in beside else None
         whole, lead = kept(scores, teacher) if teacher else (None, None)
         own = [_score(scores.model), _kept(whole), _score(scores.floor), _score(scores.above), _kept(lead)]
         others = map(_score, (scores.shuffled, scores.taught, scores.gained))

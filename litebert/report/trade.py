@@ -25,10 +25,13 @@ class Trade:
 
     Attributes:
         run, teacher: their names.
+        taught: whether that teacher taught the run.
         size: share of the teacher's parameters.
-        tasks: that both have scores on.
-        metric: of these; empty where it differs.
+        tasks: that all runs beside that teacher have scores on, if they have any that compare with its.
+        unlike: names of tasks whose scores do not compare with the teacher's, and why.
+        metric: of ``tasks``; empty where it differs.
         score: of the run, the mean over ``tasks``.
+        above: whether the teacher's score is clearly above each floor that there is, its own and the run's.
         kept: share of the teacher's score.
         lead: share of what the teacher is above random weights of the run's shape, if it clearly is.
         plain: times as fast as the teacher, both in fp32.
@@ -37,10 +40,13 @@ class Trade:
 
     run: str
     teacher: str
+    taught: bool
     size: float
     tasks: Sequence[str]
+    unlike: Mapping[str, str]
     metric: str
     score: Score | None
+    above: bool
     kept: Score | None
     lead: Score | None
     plain: float | None
@@ -70,7 +76,16 @@ def trades(runs: Sequence[Run], measured: Mapping[str, Measured], teachers: Mapp
     """Of every run that there is a teacher for, the teacher itself among them."""
     by_name = {run.name: run for run in runs}
     pairs = beside(runs, teachers)
-    return [_trade(by_name[name], by_name[teacher], measured) for name, teacher in pairs.items()]
+    shared = {teacher: _shared(teacher, pairs, measured) for teacher in pairs.values()}
+    return [
+        _trade(by_name[name], by_name[teacher], measured, shared[teacher], teachers.get(name) == teacher)
+        for name, teacher in pairs.items()
+    ]
+
+
+def counterpart(scores: TaskScores, its: Measured) -> TaskScores | None:
+    """Of another run's scores the one on the same task that it compares with."""
+    return next((other for other in its.tasks if not scores.unlike(other)), None)
 
 
 def kept(own: TaskScores, teacher: TaskScores) -> tuple[Score | None, Score | None]:
@@ -102,8 +117,10 @@ def mean_of(scores: Sequence[Score]) -> Score:
 
 
 def times(speed: Speed, base: Speed | None) -> float | None:
-    """How many times as many samples/s, at the longest length that both have."""
-    if base is None or not (shared := speed.samples_per_s.keys() & base.samples_per_s.keys()):
+    """How many times as many samples/s, at the longest length that both have; None where not timed in turn with it."""
+    if base is None or speed.file != base.file:
+        return None
+    if not (shared := speed.samples_per_s.keys() & base.samples_per_s.keys()):
         return None
     longest = max(shared)
     return speed.samples_per_s[longest][1] / base.samples_per_s[longest][1]
@@ -115,10 +132,19 @@ def timed_as(speeds: Sequence[Speed], threads: str, *kinds: str) -> Speed | None
     return next((by_form[form] for kind in kinds if (form := f"{kind}, {threads}") in by_form), None)
 
 
-def _trade(run: Run, teacher: Run, measured: Mapping[str, Measured]) -> Trade:
-    own, its = ({scores.task: scores for scores in measured[each.name].tasks} for each in (run, teacher))
-    shared = [task for task in own if task in its and own[task].metric == its[task].metric]
-    mine, theirs = (_over([scores[task] for task in shared]) for scores in (own, its))
+def _shared(teacher: str, pairs: Mapping[str, str], measured: Mapping[str, Measured]) -> list[str]:
+    """Tasks that all runs beside a teacher have scores on which compare with its, of the runs that have any."""
+    its = measured[teacher]
+    own = [measured[name].tasks for name, other in pairs.items() if other == teacher != name]
+    found = [{scores.task for scores in tasks if counterpart(scores, its)} for tasks in own]
+    return [scores.task for scores in its.tasks if any(found) and all(scores.task in each for each in found if each)]
+
+
+def _trade(run: Run, teacher: Run, measured: Mapping[str, Measured], shared: Sequence[str], taught: bool) -> Trade:
+    own, its = (measured[each.name] for each in (run, teacher))
+    pairs = {scores.task: (scores, other) for scores in own.tasks if (other := counterpart(scores, its))}
+    tasks = [task for task in shared if task in pairs]
+    mine, theirs = (_over([pairs[task][place] for task in tasks]) for place in (0, 1))
     mine = theirs if run is teacher else mine
     shares = kept(mine, theirs) if mine and theirs else (None, None)
     speeds, base = measured[run.name].speeds, measured[teacher.name].speeds
@@ -129,15 +155,26 @@ def _trade(run: Run, teacher: Run, measured: Mapping[str, Measured]) -> Trade:
     return Trade(
         run=run.name,
         teacher=teacher.name,
+        taught=taught,
         size=run.parameters / teacher.parameters,
-        tasks=shared,
+        tasks=tasks,
+        unlike=_unlike(own, its),
         metric=mine.metric if mine else "",
         score=mine.model if mine else None,
+        above=all(_clear(theirs.model, each.floor) for each in (mine, theirs) if theirs and each and each.floor),
         kept=shares[0],
         lead=shares[1],
         plain=times(same, plain) if same else None,
         small=times(small, plain) if small else None,
     )
+
+
+def _unlike(own: Measured, its: Measured) -> dict[str, str]:
+    """Why a run's scores on tasks do not compare with a teacher's on tasks of their names."""
+    others = {other.folder: other for other in its.tasks} | {other.task: other for other in its.tasks}
+    alone = [scores for scores in own.tasks if not counterpart(scores, its)]
+    named = [(scores, others.get(scores.task) or others.get(scores.folder)) for scores in alone]
+    return {scores.task: ", ".join(scores.unlike(other)) for scores, other in named if other}
 
 
 def _over(tasks: Sequence[TaskScores]) -> TaskScores | None:

@@ -142,7 +142,9 @@ def test_from_text_to_a_report(desk: Desk) -> None:
 
 def test_the_report_has_all_that_was_measured(desk: Desk) -> None:
     page = Page((desk.folder / "runs/report.html").read_text(encoding="utf-8"))
-    assert re.search(r"student keeps \d+%.* of teacher's accuracy on tnews, with \d+% of its parameters, ", page.text)
+    kept = r"student keeps \d+%.* of teacher's accuracy on tnews, with"
+    chance = r"teacher's accuracy on tnews is not clearly above random weights: .* student has"  # after so few steps
+    assert re.search(rf"({kept}|{chance}) \d+% of its parameters, ", page.text)
     assert len(page.loads) == 3, "size, latency and curves"
     for heads in (("parameters", "of the teacher's", "times as fast", "in int8"), ("unigram",), ("floor",)):
         assert [row["run"] for row in page.table(*heads)] == ["teacher", "student"]

@@ -37,11 +37,15 @@ def test_a_trained_run_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture
 
 def test_what_is_wrong_is_said_in_a_line(shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run, unknown = str(made_run(shards, tmp_path / "run")), str(saved(tmp_path / "unknown.json", {"a": 1}))
-    output = tmp_path / "report.html"
+    output, odd, nested = tmp_path / "report.html", str(made_run(shards, tmp_path / "odd")), tmp_path / "nested.json"
+    nested.write_text("[" * 100_000)
+    saved(tmp_path / "odd/run.json", json.loads((tmp_path / "odd/run.json").read_text()) | {"fingerprints": "x"})
     for arguments, said in (
         ([str(tmp_path)], "not the folder of a run (no run.json)"),
         ([run, run], "is given twice"),
         ([run, "--figures", unknown], "unknown.json: no figures that are known by their fields"),
+        ([run, "--figures", str(nested)], "nested.json: cannot be read as JSON"),
+        ([odd], 'run.json or recipe.yaml is not what a run wrote (fingerprints is "x", and not an object)'),
         ([run, "--data", str(tmp_path)], "no shards at"),
         ([run, "--output", run], "a report is one .html file"),
     ):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import os
 import re
@@ -13,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from litebert.report.corpora import texts_of
-from litebert.report.figures import measured
+from litebert.report.figures import Score, measured
 from litebert.report.page import OURS, Report
+from litebert.report.plots import Panel, against
 from litebert.report.runs import runs_of
 from tests.litebert.report.made_up import (
     DEVICES,
@@ -147,6 +149,31 @@ def test_cost_and_data_are_the_runs(page: Page, folder: Path, shards: Path) -> N
     assert identities["torch"] == record["versions"]["torch"] and identities["commit"] == record["commit"]
     assert (folder / "two/recipe.yaml").read_text() in page.text
     assert [row["key"] for row in page.table("key", "one", "two")] == ["train.seed"]
+
+
+def test_labels_of_a_picture_have_room_and_name_what_is_in_it(folder: Path) -> None:
+    runs = runs_of([folder / name for name in ("one", "two", "three")])
+    for costs in ((6.7, 9.4), (8.0, 8.1), (4, 12.5), (1, 60), (0.2, 900), (5, 5), (1_000, 4_000_000)):
+        values = {run.name: Score(0.5, None) for run in runs[1:]}
+        panels = [Panel(f"{number}", True, values, {}) for number in range(3)]
+        figure = against(runs, panels, dict(zip(values, costs, strict=True)), "cost")
+        figure.draw_without_rendering()
+        for axes in figure.axes:
+            low, high = axes.get_xlim()
+            boxes = [
+                tick.label1.get_window_extent()
+                for tick in axes.xaxis.get_major_ticks()
+                if low <= tick.get_loc() <= high and tick.label1.get_text()
+            ]
+            assert len(boxes) > 1 and not any(tick.label1.get_text() for tick in axes.xaxis.get_minor_ticks()), costs
+            assert all(left.x1 < right.x0 for left, right in itertools.pairwise(boxes)), (costs, boxes)
+        assert [text.get_text() for text in figure.legends[0].get_texts()] == ["two", "three"]
+
+
+def test_metrics_of_nothing_but_steps_make_no_picture(shards: Path, tmp_path: Path) -> None:
+    run = made_run(shards, tmp_path / "run")
+    (run / "metrics.jsonl").write_text('{"step": 10}\n')
+    assert report_of([run], []).figures() == {}
 
 
 def test_hostile_names_are_text(shards: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ def run(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_run_is_what_its_files_say(run: Path) -> None:
     found, trained = Run.read(run, "it"), load_trained(run)
     assert found.parameters == trained.model.parameter_count() and found.step == trained.step == STEPS
+    assert found.encoder == sum(parameter.numel() for parameter in trained.model.encoder.parameters())
     assert found.shape == trained.model.config and found.recipe == trained.recipe
     assert found.done and found.ranks == 1 and found.devices == DEVICES
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
@@ -90,9 +92,18 @@ def test_what_is_no_run_or_damaged_is_refused(shards: Path, tmp_path: Path) -> N
             Run.read(run, "it")
     (run / "metrics.jsonl").write_text(metrics + '{"step": 210, "ml')
     assert Run.read(run, "it").step == STEPS
-    for damage in ("[]", "{}", "{"):
+    record = json.loads((run / "run.json").read_text())
+    odd: tuple[dict[str, Any], ...] = (
+        {"fingerprints": {}},
+        {"fingerprints": "x"},
+        {"versions": [1]},
+        {"commit": None},
+        {"data": None},
+        {"data": [1]},
+    )
+    for damage in ("[]", "{}", "{", "[" * 100_000, *(json.dumps(record | change) for change in odd)):
         (run / "run.json").write_text(damage)
-        with pytest.raises(ValueError, match=r"run\.json or recipe\.yaml is not what a run wrote"):
+        with pytest.raises(ValueError, match=r"run\.json or recipe\.yaml is not what a run wrote \(.+\)"):
             Run.read(run, "it")
 
 

@@ -6,12 +6,15 @@ import json
 import re
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from litebert.report import plots, remarks, tables
 from litebert.report.figures import Score, measured
+from litebert.report.remarks import lead
 from litebert.report.runs import Run, runs_of
 from litebert.report.trade import beside, mean_of, share, teachers_of, trades
 from litebert.train.checkpoint import Retention, publish, published, read
@@ -81,7 +84,7 @@ def test_of_a_single_seed_there_is_no_interval() -> None:
 
 
 def test_the_page_says_the_trade(runs: list[Run], tmp_path: Path) -> None:
-    student, teacher, control = runs
+    student, teacher, _ = runs
     tasks = {
         run.name: [task_figures(run, "weather", taught=run is student), task_figures(run, "humour")] for run in runs
     }
@@ -115,13 +118,12 @@ def test_the_page_says_the_trade(runs: list[Run], tmp_path: Path) -> None:
         assert shows(row["x the teacher, fp32"].rstrip("x"), pace(run, form) / plain)
         same = row["x the teacher, same form"]
         assert same == "–" if run is teacher else shows(same.rstrip("x"), pace(run, form) / pace(teacher, form))
-    best = max((student, control), key=lambda run: mean(run, "model"))
-    kept = f"{mean(best, 'model') / base:.0%}"
+    kept, size = f"{mean(student, 'model') / base:.0%}", f"{student.parameters / teacher.parameters:.0%}"
     assert re.search(
-        rf"Of 2 runs beside a teacher, {best.name} keeps {kept} \(\d+–\d+\) of teacher's mean accuracy over 2 tasks, "
-        rf"with {best.parameters / teacher.parameters:.0%} of its parameters, \S+x as fast in fp32 and \S+x in int8\.",
+        rf"\d UTC\s+student keeps {kept} \(\d+–\d+\) of teacher's mean accuracy over 2 tasks, "
+        rf"with {size} of its parameters, \S+x as fast in fp32 and \S+x in int8\.",
         page.text,
-    )
+    ), "the control had no teacher"
     (taught,) = (row for row in page.table("gained") if row["gained"] != "–")
     (facts,) = tasks["student"][0]["tasks"]
     assert (taught["run"], taught["task"]) == ("student", "weather")
@@ -140,6 +142,79 @@ def test_no_share_is_said_of_a_lead_that_may_be_chance(runs: list[Run], tmp_path
     files = [saved(tmp_path / "1.json", known), saved(tmp_path / "2.json", chance)]
     found, _ = trades([student, teacher], measured(files, [student, teacher]), {"student": "teacher"})
     assert found.kept and found.kept.interval and found.lead is None
+    del known["tasks"][0]["floor"], known["tasks"][0]["above_floor"]
+    without = [saved(tmp_path / "without.json", known), files[1]]
+    for given in (files, without):
+        told = measured(given, [student, teacher])
+        said = lead([student, teacher], told, trades([student, teacher], told, {"student": "teacher"}))
+        assert said.startswith("teacher's accuracy on weather is not clearly above random weights: ")
+        assert "keeps" not in said
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"settings": {"epochs": 5, "batch": 32, "learning_rates": [1e-4], "seeds": 3}}, "epochs 3 and 5"),
+        ({"settings": {"epochs": 3, "batch": 32, "learning_rates": [1e-5], "seeds": 3}}, "learning_rates [0.0001] and"),
+        ({"fingerprint": "another"}, "other files"),
+        ({"sizes": {"train": 2000, "dev": 500, "test": 1201}}, "test examples 1200 and 1201"),
+        ({"settings": {"epochs": 3, "batch": 32, "learning_rates": [1e-4], "seeds": 5}}, ""),
+    ],
+)
+def test_a_share_is_of_scores_that_compare(runs: list[Run], tmp_path: Path, change: dict[str, Any], why: str) -> None:
+    student, teacher, _ = runs
+    its = task_figures(teacher, **{name: value for name, value in change.items() if name != "settings"})
+    its |= {name: value for name, value in change.items() if name == "settings"}
+    files = [saved(tmp_path / "1.json", task_figures(student)), saved(tmp_path / "2.json", its)]
+    told = measured(files, runs)
+    found, _, _ = every = trades(runs, told, {"student": "teacher"})
+    assert (found.kept is None) == bool(why) == (not found.tasks)
+    table = tables.tasks(runs, told, beside(runs, {"student": "teacher"}))
+    (row,) = (dict(zip(table.heads, row, strict=True)) for row in table.rows if row[1] == "student")
+    assert bool(row["of the teacher's"]) == bool(row["of the teacher's lead"]) == (not why)
+    notes = " ".join(remarks.of_trades(every, told))
+    assert bool(why) == ("student was not fine-tuned as teacher was on weather" in notes) and why in notes
+
+
+def test_means_are_over_the_same_tasks_for_all(runs: list[Run], tmp_path: Path) -> None:
+    student, teacher, control = runs
+    named = [(student, "weather"), *((run, name) for run in (teacher, control) for name in ("humour", "weather"))]
+    contents = [task_figures(*each) for each in named]
+    files = [saved(tmp_path / f"{number}.json", content) for number, content in enumerate(contents)]
+    told = measured(files, runs)
+    found = trades(runs, told, {"student": "teacher"})
+    for its in found:
+        (scores,) = (scores for scores in told[its.run].tasks if scores.task == "weather")
+        assert its.tasks == ["weather"] and its.score and its.score.mean == pytest.approx(scores.model.mean)
+    assert "Not every run beside a teacher has scores on humour: no mean" in " ".join(remarks.of_trades(found, told))
+
+
+def test_ratios_are_of_speeds_that_were_measured_in_turn(runs: list[Run], tmp_path: Path) -> None:
+    student, teacher, _ = runs
+    together = saved(tmp_path / "0.json", speed_figures([student, teacher]))
+    apart = [saved(tmp_path / f"{run.name}.json", speed_figures([run])) for run in (student, teacher)]
+    for files, expected in (([together], True), (apart, False)):
+        told = measured(files, runs)
+        found, _, _ = every = trades(runs, told, {"student": "teacher"})
+        assert (found.plain is not None) == (found.small is not None) == expected
+        rows = tables.speeds(runs, told, beside(runs, {"student": "teacher"})).rows
+        assert {row[0] for row in rows if row[-1].endswith("x")} == (
+            {"student", "teacher"} if expected else {"teacher"}
+        )
+        for notes in (remarks.of_trades(every, told), remarks.of_speeds(told)):
+            assert any("were not timed in turn" in note for note in notes) != expected
+        timed = plots.timed(runs, told)
+        assert timed and len(timed[1]) == (2 if expected else 1)
+
+
+def test_the_first_sentence_is_of_students_with_scores(runs: list[Run], tmp_path: Path) -> None:
+    student, teacher, control = runs
+    files = [saved(tmp_path / f"{run.name}.json", task_figures(run)) for run in (student, teacher)]
+    both = {"student": "teacher", "control": "teacher"}
+    told = measured(files, runs)
+    assert lead(runs, told, trades(runs, told, both)).startswith("student keeps ")
+    told = measured([*files, saved(tmp_path / "control.json", task_figures(control))], runs)
+    assert lead(runs, told, trades(runs, told, both)).startswith("Of 2 runs beside their teacher, ")
 
 
 def test_without_scores_the_page_says_the_loss(runs: list[Run], tmp_path: Path) -> None:
