@@ -36,6 +36,7 @@ from litebert.evaluate.heldout import Heldout, evaluate_heldout
 from litebert.model import PretrainingModel
 from litebert.objectives import PretrainingObjective
 from litebert.plan.processor import processor
+from litebert.train.commit import commit
 from litebert.train.trained import Trained, load_trained
 
 ROOT = Path(__file__).parents[1]
@@ -213,8 +214,7 @@ def main() -> None:
     fast = speeds(runs, shards)
     rows = {name: row(name, trained, measured(trained, shards), fast[name]) for name, trained in runs.items()}
     print(table(rows))
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
-    print(json.dumps({"variants": rows, "torch": torch.__version__, "processor": processor(), "commit": commit}))
+    print(json.dumps({"variants": rows, "torch": torch.__version__, "processor": processor(), "commit": commit()}))
 
 
 if __name__ == "__main__":

@@ -50,6 +50,7 @@ from data_tools.text.wordpiece import WordPiece
 from data_tools.text.words import WordsConfig
 from litebert.demo.corpus import cache_folder, documents, fetch
 from litebert.plan.processor import processor
+from litebert.train.commit import commit
 
 COPIES, TWICE = 4, "two builds at once"
 OVER_PIECES = BuildConfig(masks=MaskConfig(strategy="ngram"), words=WordsConfig(segmenter="none"))
@@ -295,9 +296,8 @@ def report(options: argparse.Namespace, folder: Path) -> dict[str, object]:
         print(f"{peers.GOOGLE}: skipped, there is no --peers")
     figures["webdataset"] = peers.webdataset(beside.file, main_folder, folder, options.repeats)
     print("\n" + ", ".join(f"{name} {value}" for name, value in kept.items()))
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
     versions = {name: version(name) for name in sorted(LIBRARIES)} | {"python": platform.python_version()}
-    machine = {"processor": processor(), "cores": os.cpu_count(), "versions": versions, "commit": commit}
+    machine = {"processor": processor(), "cores": os.cpu_count(), "versions": versions, "commit": commit()}
     return {**kept, "megabytes": round(bench.megabytes, 1), "repeats": options.repeats, **figures, **machine}
 
 

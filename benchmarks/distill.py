@@ -33,7 +33,6 @@ import dataclasses
 import json
 import platform
 import statistics
-import subprocess
 import tempfile
 import warnings
 from collections.abc import Callable
@@ -74,6 +73,7 @@ from litebert.model import PRESETS, PretrainingModel
 from litebert.model.encoder import ModelConfig
 from litebert.objectives import ObjectiveConfig, PretrainingObjective
 from litebert.plan.processor import processor
+from litebert.train.commit import commit
 from litebert.train.world import World, join_world
 
 # A teacher's shape; its student has half the layers, no token types and no pooler.
@@ -256,7 +256,6 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         split, tokenizer = shards(options.data, options.vocab, Path(folder))
         found = {name: compare(name, split, tokenizer, textbrewer, options, world) for name in options.shapes}
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
     versions = {"torch": torch.__version__, "transformers": transformers.__version__}
     report = {
         "live_ratio_vs_hf": ratios(found, "hf"),
@@ -269,7 +268,7 @@ def main() -> None:
         "load": os.getloadavg(),
         "versions": versions
         | {"textbrewer": textbrewer and textbrewer.__version__, "python": platform.python_version()},
-        "commit": commit,
+        "commit": commit(),
     }
     print(json.dumps(report), flush=True)
     os._exit(0)

@@ -3,7 +3,7 @@
 python benchmarks/inference.py MODEL... [--threads 1 2] [--lengths 32 128 512] [--output FILE.json]
 
 A model is a run of this project or one of its checkpoints, which is exported into a temporary folder; a Hugging Face
-folder; or a folder of an exported ONNX file. Their forms, the first two in PyTorch, all but the last in fp32:
+folder; or a folder of a run's exported ONNX file. Their forms, the first two in PyTorch, all but the last in fp32:
 
 - litebert: our encoder, unpadded;        - onnx: ONNX Runtime;
 - transformers: AutoModel;                - onnx int8: the same, quantised as `--quantize int8` does.
@@ -46,13 +46,18 @@ import torch
 import transformers
 
 from litebert.evaluate.candidate import Candidate
+from litebert.evaluate.output import check
 from litebert.export.huggingface import export_huggingface
 from litebert.export.onnx_folder import export_onnx
 from litebert.plan.processor import processor
+from litebert.report.figures import KINDS
+from litebert.train.commit import commit
+from litebert.train.run import write
 from litebert.train.trained import load_trained
 
 ROOT = Path(__file__).parents[1]
 FORMS = ("litebert", "transformers", "onnx", "onnx int8")
+HIDDEN = "last_hidden_state"  # the output of a file that is timed
 BATCH = 32
 MEMORY_LENGTH = 128
 CALLS = 5  # of a turn at batch 1, after one that is not counted
@@ -125,8 +130,13 @@ def _precision(folder: Path) -> str:
 
 def _encoder(folder: Path, encoder: Path) -> Path:
     """The part of an exported file that gives the hidden states: ONNX Runtime computes every output a file has."""
-    inputs = [value.name for value in onnx.load(folder / "model.onnx").graph.input]
-    onnx.utils.extract_model(str(folder / "model.onnx"), str(encoder), inputs, ["last_hidden_state"])
+    graph = onnx.load(folder / "model.onnx").graph
+    if HIDDEN not in (value.name for value in graph.output):
+        raise ValueError(
+            f"{folder}: its model.onnx gives no {HIDDEN}, as that of a fine-tuned model does not: give the export of a "
+            "run, or a Hugging Face folder"
+        )
+    onnx.utils.extract_model(str(folder / "model.onnx"), str(encoder), [value.name for value in graph.input], [HIDDEN])
     return encoder
 
 
@@ -283,6 +293,9 @@ def main() -> int:
     names = [path.resolve().name for path in options.models]
     begin = time.monotonic()
     try:
+        if options.output:
+            fields, _ = KINDS["speeds"]
+            check(options.output, fields)
         with tempfile.TemporaryDirectory() as folder:
             models = {
                 name if names.count(name) == 1 else str(path): Model.of(path, Path(folder) / str(number))
@@ -297,12 +310,11 @@ def main() -> int:
         print(f"inference: {error}", file=sys.stderr)
         return 2
     print(f"\n{sizes(found)}\n\n{speeds(found, options.lengths)}\n\n{time.monotonic() - begin:.0f} s in all")
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
     versions = {library.__name__: library.__version__ for library in (torch, transformers, onnxruntime)}
-    report = {"models": found, **versions, "processor": processor(), "threads": options.threads, "commit": commit}
+    report = {"models": found, **versions, "processor": processor(), "threads": options.threads, "commit": commit()}
+    print(json.dumps(report), flush=True)
     if options.output:
-        options.output.write_text(json.dumps(report, indent=1) + "\n")
-    print(json.dumps(report))
+        write(options.output, json.dumps(report, indent=1) + "\n")
     return 0
 
 

@@ -45,6 +45,7 @@ from litebert.data.plan import DataConfig, Plan
 from litebert.data.split import Split
 from litebert.plan.processor import processor
 from litebert.train.audit import audit
+from litebert.train.commit import commit
 from litebert.train.ledger import RECORD
 
 VOCABULARY = 21128
@@ -250,10 +251,9 @@ def main() -> None:
     speed = figures["litebert"]["median"]  # type: ignore[index]
     figures["samples_per_s_per_core"] = speed
     figures["ratio_vs_webdataset"] = round(speed / figures["webdataset"]["median"], 1)  # type: ignore[index]
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
     versions = {"torch": torch.__version__, "numpy": np.__version__, "webdataset": webdataset.__version__}
     machine = {"processor": processor(), "versions": versions | {"python": platform.python_version()}}
-    print(json.dumps({**figures, **machine, "commit": commit}))
+    print(json.dumps({**figures, **machine, "commit": commit()}))
 
 
 if __name__ == "__main__":

@@ -50,6 +50,7 @@ from litebert.model.encoder import ModelConfig
 from litebert.model.heads import PretrainingModel
 from litebert.model.huggingface import save_huggingface
 from litebert.plan.processor import processor
+from litebert.train.commit import commit
 
 ROOT = Path(__file__).parents[1]
 MEGABYTES = 2.0
@@ -172,9 +173,8 @@ def main() -> None:
         figures = measured(Path(scratch), options.steps, options.width)
     for name, value in figures.items():
         print(f"{name:22} {value}")
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
     machine = {"hardware": processor(), "cores": len(os.sched_getaffinity(0)), "load": os.getloadavg()}
-    print(json.dumps({**figures, "width": options.width, "steps": options.steps, **machine, "commit": commit}))
+    print(json.dumps({**figures, "width": options.width, "steps": options.steps, **machine, "commit": commit()}))
 
 
 if __name__ == "__main__":

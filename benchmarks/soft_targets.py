@@ -26,7 +26,6 @@ import argparse
 import json
 import math
 import statistics
-import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
@@ -47,6 +46,7 @@ from litebert.distill.targets import Dense, Distribution, Score, Targets, TopK
 from litebert.model import PretrainingModel, from_huggingface
 from litebert.model.cross_entropy import linear_cross_entropy
 from litebert.plan.processor import processor
+from litebert.train.commit import commit
 from litebert.train.trained import load_trained
 
 CODECS = {
@@ -232,8 +232,7 @@ def main() -> int:
     hardware = torch.cuda.get_device_name() if device.type == "cuda" else processor()
     print(f"{hardware}, {torch.get_num_threads()} threads")
     figures = compare(model.requires_grad_(False), split, options.positions, options.repeats, device)
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
-    print(json.dumps({**figures, "hardware": hardware, "torch": torch.__version__, "commit": commit}))
+    print(json.dumps({**figures, "hardware": hardware, "torch": torch.__version__, "commit": commit()}))
     return 0
 
 

@@ -27,6 +27,7 @@ from typing import Any
 
 from litebert.evaluate.trials import Summary
 from litebert.plan.processor import processor
+from litebert.train.commit import commit
 from litebert.train.metrics import lines_of
 from litebert.train.trained import load_trained
 
@@ -282,7 +283,6 @@ def main() -> None:
     tables = {budget: rows_of(heldout, study.finetuned(budget, options.together)) for budget in BUDGETS}
     for rows in tables.values():
         print(table(rows), end="\n\n")
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
     asked = {
         "steps": {"teacher": options.teacher_steps, "students": options.student_steps},
         "pretrained": {
@@ -291,7 +291,7 @@ def main() -> None:
         "students": {name: {**STUDENT, **changes} for name, changes in STUDENTS.items()},
         **{budget: settings for budget, (settings, *_) in BUDGETS.items()},
     }
-    made = {"torch": version("torch"), "processor": processor(), "commit": commit}
+    made = {"torch": version("torch"), "processor": processor(), "commit": commit()}
     print(json.dumps({**tables, "settings": asked, **made}))
 
 

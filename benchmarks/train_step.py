@@ -24,7 +24,6 @@ import json
 import multiprocessing
 import platform
 import statistics
-import subprocess
 import tempfile
 import time
 import warnings
@@ -55,6 +54,7 @@ from litebert.model import PRESETS, Packing, PretrainingModel, to_huggingface
 from litebert.model.encoder import ModelConfig
 from litebert.objectives import Objective, ObjectiveConfig, PretrainingObjective
 from litebert.plan.processor import processor
+from litebert.train.commit import commit
 from litebert.train.ds_config import read_ds_config
 from litebert.train.engine import Engine
 from litebert.train.optimizers import OptimizerConfig
@@ -328,7 +328,6 @@ def main() -> None:
         split, tokenizer = shards(options.data, options.vocab, Path(folder))
         found = {name: compare(name, split, tokenizer, options, world) for name in options.shapes}
         vocab_size = split.vocab_size
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
     versions = {"torch": torch.__version__, "transformers": transformers.__version__}
     report = {
         "ratio_vs_hf": {name: figures.pop("ratio_vs_hf") for name, figures in found.items()},
@@ -337,7 +336,7 @@ def main() -> None:
         "hardware": hardware,
         "threads": torch.get_num_threads(),
         "versions": versions | {"python": platform.python_version()},
-        "commit": commit,
+        "commit": commit(),
     }
     print(json.dumps(report), flush=True)
     os._exit(0)

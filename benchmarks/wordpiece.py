@@ -16,7 +16,6 @@ import argparse
 import json
 import platform
 import statistics
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -30,6 +29,7 @@ from data_tools.documents.reader_config import ReaderConfig
 from data_tools.documents.readers import read_documents
 from data_tools.text.wordpiece import WordPiece, bert_tokenizer
 from litebert.plan.processor import processor
+from litebert.train.commit import commit
 
 BATCH_CHARACTERS = 1_000_000
 
@@ -95,9 +95,8 @@ def main() -> None:
     fast = statistics.median(speeds["tokenizers_fast"])
     figures["ratio_vs_tokenizers"] = round(statistics.median(speeds["cold"]) / base, 1)
     figures["ratio_vs_tokenizers_fast"] = round(statistics.median(speeds["cold"]) / fast, 1)
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
     versions = {"tokenizers": tokenizers.__version__, "numpy": np.__version__, "python": platform.python_version()}
-    machine = {"processor": processor(), "versions": versions, "commit": commit}
+    machine = {"processor": processor(), "versions": versions, "commit": commit()}
     print(json.dumps({"megabytes": round(megabytes, 2), **figures, **machine}))
 
 

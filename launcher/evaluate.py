@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-import tempfile
 from argparse import ArgumentError
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +22,9 @@ from litebert.distill.teacher import Teacher
 from litebert.evaluate.config import FinetuneConfig, TaskDistillConfig
 from litebert.evaluate.heldout import evaluate_heldout
 from litebert.evaluate.intrinsic import evaluate_intrinsic, groups_table
+from litebert.evaluate.output import check
 from litebert.evaluate.tasks import KINDS, Task
+from litebert.report.figures import KINDS as FIGURES
 from litebert.train.run import write
 from litebert.train.trained import load_trained
 
@@ -44,7 +45,7 @@ def parser() -> ArgumentParser:
     made.add_class_arguments(FinetuneConfig, "train")
     made.add_argument("--unlabelled", type=Path, nargs="+", default=[], help="files of more texts for a task's teacher")
     made.add_class_arguments(TaskDistillConfig, "distill")
-    made.add_argument("--output", type=Path, help="JSON file to write")
+    made.add_argument("--output", type=Path, help="JSON file to write; older figures are replaced")
     return made
 
 
@@ -68,14 +69,9 @@ def _check(options: Namespace) -> None:
     strange = [f"--{name}" for name, value in given.items() if name not in OF_DATA and value != usual[name]]
     if options.data and strange:
         raise ValueError(f"{', '.join(strange)}: with --data nothing is fine-tuned; leave out what is for --task")
-    if output := options.output:
-        try:
-            with tempfile.TemporaryFile(dir=output.parent):
-                pass
-        except OSError as error:
-            raise ValueError(f"--output {output}: nothing can be written there: {error.strerror}") from None
-        if output.is_dir():
-            raise ValueError(f"--output {output}: it is a folder; give a file")
+    if options.output:
+        fields, _ = FIGURES["held-out figures" if options.data else "scores on tasks"]
+        check(options.output, fields)
 
 
 def _heldout(options: Namespace) -> None:

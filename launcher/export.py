@@ -13,8 +13,8 @@ MODEL is a run or one of its checkpoints, or, for --half or --format onnx, a fol
 --task TASK      of a fine-tuned model: measures its score, and the file's, on the test of its task
 
 A model card (README.md) says what the model was. The exported model is compared with the trained one on padded inputs
-of several lengths: its outputs must be within 1e-4 in fp32, 2e-2 in fp16, of their largest number (which counts as 1 at
-least), or nothing is written. See docs/export.md.
+of several lengths: its outputs must be within 1e-4 in fp32, 2e-2 in fp16, of their largest number (small ones count as
+ten times as much, or 1), or nothing is written. See docs/export.md.
 """
 
 from __future__ import annotations

@@ -10,14 +10,17 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
+import transformers
 from torch.nn.utils.rnn import pad_sequence
 
 from litebert.data.batch import Counts, MicroBatch
 from litebert.demo.corpus import cache_folder
 from litebert.export.onnx_folder import export_onnx
 from litebert.model import ModelConfig, Packing, PretrainingModel, save_huggingface, to_huggingface
+from litebert.train.commit import commit
 from litebert.train.trained import load_trained
 from tests.litebert.export.test_export import run_on
 
@@ -248,7 +251,11 @@ def test_the_inference_benchmark_runs_on_small_models(shards, tmp_path):
     for name, layers in (("teacher", 4), ("student", 1)):
         shape = ModelConfig(300, 32, 32, layers, num_heads=2, intermediate_size=64, max_positions=64)
         save_huggingface(PretrainingModel(shape), tmp_path / name, pad_id=0, cls_id=2, sep_id=3)
-    command = [sys.executable, "benchmarks/inference.py", *(str(tmp_path / n) for n in ("teacher", "student", "int8"))]
+    command = [
+        sys.executable,
+        str(ROOT / "benchmarks/inference.py"),
+        *(str(tmp_path / n) for n in ("teacher", "student", "int8")),
+    ]
     command += [
         "--lengths",
         "16",
@@ -262,10 +269,11 @@ def test_the_inference_benchmark_runs_on_small_models(shards, tmp_path):
         str(tmp_path / "o.json"),
     ]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     figures = json.loads(done.stdout.splitlines()[-1])
     assert figures == json.loads((tmp_path / "o.json").read_text()) and figures["threads"] == [1]
+    assert figures["commit"] == commit()  # though the command ran elsewhere
     models = figures["models"]
     forms = {name: list(its["megabytes"]) for name, its in models.items()}
     assert forms == dict(teacher=["litebert", "transformers"], student=["litebert", "transformers"], int8=["onnx int8"])
@@ -281,12 +289,36 @@ def test_the_inference_benchmark_runs_on_small_models(shards, tmp_path):
     speeds = [models[name]["latency_ms"]["litebert, 1 thread"]["64"][1] for name in ("teacher", "student")]
     assert math.isclose(float(row.split("|")[4].split()[-1].rstrip("x")), speeds[0] / speeds[1], abs_tol=0.01)
 
-    refused = subprocess.run(
-        [*command[:2], str(tmp_path / "no")], cwd=ROOT, env=environment, capture_output=True, text=True
+
+def test_the_inference_benchmark_refuses_in_a_line_what_it_cannot_measure_or_write(
+    benchmarks, tmp_path, monkeypatch, capsys
+):
+    inference, precious = benchmarks("inference"), tmp_path / "precious.jsonl"
+    precious.write_text('{"text": "mine"}\n')
+    finetuned = one_output(tmp_path / "finetuned", "logits")
+    for model, output, said in (
+        ("no", "new.json", f"{tmp_path / 'no'}: no model"),
+        ("no", "missing/new.json", "missing/new.json: nothing can be written there: No such file"),
+        ("no", "precious.jsonl", "precious.jsonl: it exists and holds no figures of this kind: give another file"),
+        ("finetuned", "new.json", f"{finetuned}: its model.onnx gives no last_hidden_state, as that of a fine-tuned"),
+    ):
+        monkeypatch.setattr(sys, "argv", ["inference.py", str(tmp_path / model), "--output", str(tmp_path / output)])
+        assert inference.main() == 2
+        line = capsys.readouterr().err
+        assert line.startswith("inference: ") and said in line and line.count("\n") == 1, line
+    assert precious.read_text() == '{"text": "mine"}\n' and not (tmp_path / "new.json").exists()
+
+
+def one_output(folder: Path, name: str) -> Path:
+    """A folder of an ONNX file that gives what it takes, by a name."""
+    transformers.BertConfig(vocab_size=30, hidden_size=8, num_attention_heads=2).save_pretrained(folder)
+    ids, same = (
+        onnx.helper.make_tensor_value_info(each, onnx.TensorProto.INT64, ["batch", "length"])
+        for each in ("input_ids", name)
     )
-    assert refused.returncode == 2 and refused.stderr.splitlines()[-1].startswith(
-        f"inference: {tmp_path / 'no'}: no model"
-    )
+    node = onnx.helper.make_node("Identity", ["input_ids"], [name])
+    onnx.save(onnx.helper.make_model(onnx.helper.make_graph([node], "g", [ids], [same])), folder / "model.onnx")
+    return folder
 
 
 def test_the_study_tables_differences_from_the_student(benchmarks):

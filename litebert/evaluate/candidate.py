@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 import transformers
+from safetensors import SafetensorError
 
 from data_tools.shards.tar import sha256
 from litebert.export.huggingface import export_huggingface
@@ -49,7 +50,7 @@ class Candidate:
     def opened(cls, location: Path) -> Iterator[Candidate]:
         """Opens a run, a checkpoint or a Hugging Face folder; the former two are exported for as long as it is open.
 
-        Raises ValueError where there is none of these, or its weights are pickled.
+        Raises ValueError where there is none of these, its weights are pickled, or its tokenizer is of another model.
         """
         if (location / CONFIG).is_file():
             yield cls._read(location, location)
@@ -66,7 +67,7 @@ class Candidate:
 
     @classmethod
     def read(cls, location: Path) -> Candidate:
-        """Opens a Hugging Face folder. Raises ValueError where there is none, or its weights are pickled."""
+        """Opens a Hugging Face folder. Raises ValueError as ``opened`` does."""
         if not (location / CONFIG).is_file():
             raise ValueError(f"{location}: no {CONFIG} in it: give a Hugging Face folder")
         return cls._read(location, location)
@@ -74,13 +75,19 @@ class Candidate:
     @classmethod
     def _read(cls, location: Path, folder: Path) -> Candidate:
         weights = sorted(folder.glob(WEIGHTS))
+        if not weights and (folder / "model.onnx").is_file():
+            raise ValueError(f"{location}: an exported ONNX file: give the folder it was made of")
         if not weights:
             raise ValueError(f"{location}: no {WEIGHTS} in it; pickled weights are not read: save them as safetensors")
-        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        config, tokenizer = _described(location, folder)
         if not tokenizer.is_fast:
             raise ValueError(f"{location}: its tokenizer does not say where its tokens stand: give it a tokenizer.json")
+        if (ids := 1 + max(tokenizer.get_vocab().values())) > config.vocab_size:
+            raise ValueError(
+                f"{location}: its tokenizer has {ids:,} ids, and its embeddings have {config.vocab_size:,}: give it "
+                "the tokenizer that it was trained with"
+            )
         tokenizer.padding_side = tokenizer.truncation_side = "right"
-        config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
         shape = _digest([folder / CONFIG], tokenizer.backend_tokenizer.to_str())
         positions = min(config.max_position_embeddings, tokenizer.model_max_length)
         labels = tuple(config.id2label[number] for number in sorted(config.id2label))
@@ -100,7 +107,7 @@ class Candidate:
             random: whether its other weights are drawn anew as well.
 
         Raises:
-            ValueError: the folder has not all of the encoder's weights.
+            ValueError: the folder has not all of the encoder's weights, or they are damaged.
         """
         names = dict(enumerate(outputs))
         config = transformers.AutoConfig.from_pretrained(self.folder, local_files_only=True, num_labels=len(outputs))
@@ -123,17 +130,32 @@ class Candidate:
         return model
 
     def _loaded(self, head: str, config: Any) -> tuple[Any, list[str]]:
-        """The model, and names of weights that it lacks."""
-        model, loading = getattr(transformers, head).from_pretrained(
-            self.folder,
-            config=config,
-            local_files_only=True,
-            dtype=torch.float32,
-            use_safetensors=True,
-            ignore_mismatched_sizes=True,  # the head of a model that was fine-tuned on another task
-            output_loading_info=True,
-        )
+        """The model, and names of weights that it lacks. Raises ValueError where they are not whole."""
+        try:
+            model, loading = getattr(transformers, head).from_pretrained(
+                self.folder,
+                config=config,
+                local_files_only=True,
+                dtype=torch.float32,
+                use_safetensors=True,
+                ignore_mismatched_sizes=True,  # the head of a model that was fine-tuned on another task
+                output_loading_info=True,
+            )
+        except SafetensorError as error:
+            raise ValueError(f"{self.location}: its weights cannot be read: {error}") from None
         return model, sorted({*loading["missing_keys"], *(name for name, *_ in loading["mismatched_keys"])})
+
+
+def _described(location: Path, folder: Path) -> tuple[Any, Any]:
+    """The config and the tokenizer of a folder. Raises ValueError where transformers cannot read them."""
+    try:
+        config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+        return config, transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # of any kind, where files are not as transformers writes them
+        said = " ".join(str(error).split())
+        raise ValueError(
+            f"{location}: its {CONFIG} or its tokenizer is damaged ({said}): copy the model again"
+        ) from None
 
 
 def _digest(files: Sequence[Path], more: str) -> str:

@@ -102,15 +102,15 @@ class Teaching:
         theirs = family.encode(examples, teacher.tokenizer, length)
         self._check_tokens(encoded, theirs)
         model = teacher.finetuned(family.head).to(device())
+        asked = _asked(encoded)
         rows: list[dict[str, Any]] = []
         with Progress(f"{teacher.location.name} answers", "rows", count) as progress:
             for begin in range(0, count, PART):
                 part = slice(begin, begin + PART)
                 (logits,) = predicted(model, teacher.tokenizer, family, theirs.rows[part], config)
-                asked = _asked(encoded)[part]
                 rows += [
                     row | {"labels": _targets(row["labels"], answer, places)}
-                    for row, answer, places in zip(encoded.rows[part], logits, asked, strict=True)
+                    for row, answer, places in zip(encoded.rows[part], logits, asked[part], strict=True)
                 ]
                 progress.advance(len(logits))
         return dataclasses.replace(encoded, rows=rows)

@@ -150,9 +150,19 @@ class Task:
 
     @property
     def remark(self) -> str:
-        """What of its files is left out, in words; nothing if nothing is."""
+        """What of its files is left out or cannot be learnt, in words; nothing if nothing is."""
         counts = ", ".join(f"{count:,} of {split}" for split, count in self.without_label.items())
-        return counts and f"{self.name}: examples without a label are left out: {counts}"
+        found = [f"examples without a label are left out: {counts}"] if counts else []
+        if self.unfound:
+            found.append(
+                f"questions of train whose answer is not in its passage: {self.unfound:,}, learnt as having none"
+            )
+        return f"{self.name}: {'; '.join(found)}" if found else ""
+
+    @property
+    def unfound(self) -> int:
+        """Questions of train whose first answer, which is what is learnt, does not stand in their passage."""
+        return sum(one.answers[0][1] < 0 for one in self.train) if self.kind == "span" else 0
 
 
 def unlabelled(path: Path, kind: str) -> list[Labelled | Tagged]:
@@ -192,7 +202,10 @@ def _labels(folder: Path, kind: str, examples: Sequence[Any]) -> tuple[str, ...]
     if kind == "span":
         return ()
     if kind == "tagging":
-        return tuple(sorted({name for one in examples for _, _, name in one.entities}))
+        types = {name for one in examples for _, _, name in one.entities}
+        if not types:
+            raise ValueError(f"{folder}: no example has an entity: nothing to learn")
+        return tuple(sorted(types))
     used, ordered = {one.label for one in examples}, _ordered(folder / "info.json")
     if ordered and (strange := used - set(ordered)):
         raise ValueError(f"{folder}: labels that info.json does not name: {', '.join(sorted(strange)[:5])}")
@@ -313,8 +326,12 @@ def _pair(record: Record) -> Labelled:
 def _tagged(record: Record) -> Tagged:
     text, label = _text(record, "text"), record.get("label")
     if isinstance(label, dict):  # CLUENER: {type: {mention: [[first, last], ...]}}
-        places = [(name, place) for name, mentions in label.items() for found in mentions.values() for place in found]
-        entities = [(first, last + 1, _name(name)) for name, (first, last) in places]
+        mentions = [(name, *each) for name, found in label.items() for each in found.items()]
+        entities = [
+            (_checked(text, mention, first, last), last + 1, _name(name))
+            for name, mention, places in mentions
+            for first, last in places
+        ]
     elif label is not None:
         raise ValueError(f"label {_shown(label)} is no object of entities")
     elif record.get("entities") is None:
@@ -325,6 +342,18 @@ def _tagged(record: Record) -> Tagged:
         if type(start) is not int or type(end) is not int or not 0 <= start < end <= len(text):
             raise ValueError(f"entity {name} at [{start}, {end}) of a text of {len(text)} characters")
     return Tagged(text, tuple(sorted(set(entities))), _id(record))
+
+
+def _checked(text: str, mention: str, first: int, last: int) -> int:
+    """The first character of a mention. Raises ValueError where the text has other characters there."""
+    if (
+        type(first) is int
+        and type(last) is int
+        and 0 <= first <= last < len(text)
+        and text[first : last + 1] != mention
+    ):
+        raise ValueError(f"{_shown(mention)} is not what stands at [{first}, {last}], {_shown(text[first : last + 1])}")
+    return first
 
 
 def _question(record: Record) -> Question:

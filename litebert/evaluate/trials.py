@@ -277,6 +277,7 @@ def facts_of(task: Task, config: FinetuneConfig) -> dict[str, Any]:
         "fingerprint": task.fingerprint,
         "origin": task.origin,
         "without_label": dict(task.without_label),
+        "unfound": task.unfound,
         "sizes": {
             "train": min(config.samples or len(task.train), len(task.train)),
             "dev": len(task.dev),

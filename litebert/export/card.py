@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import html
 import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from litebert.report.corpora import texts_of
 from litebert.report.description import architecture, objective, training
+from litebert.report.runs import Run
 from litebert.train.metrics import lines_of
 from litebert.train.trained import Trained
 
@@ -40,10 +43,12 @@ def write_card(folder: Path, trained: Trained, form: str, fidelity: str, loading
         "objective": objective(recipe),
         "data": f"fingerprint {trained.data_fingerprint}",
         "tokenizer": f"fingerprint {trained.tokenizer.fingerprint}",
+        **_history(trained.run),
         "kept as": form,
         "export": fidelity,
+        **_heldout(trained),
     }
-    card = page("A Chinese encoder, pretrained by litebert", "fill-mask", family, facts | _heldout(trained), loading)
+    card = page("A Chinese encoder, pretrained by litebert", "fill-mask", family, facts, loading)
     (folder / "README.md").write_text(card, encoding="utf-8")
 
 
@@ -53,11 +58,36 @@ def page(title: str, pipeline: str, family: str, facts: Mapping[str, str], loadi
     Args:
         pipeline: Hugging Face's name of what the model is for.
         family: its ``model_type``.
-        facts: of its table.
+        facts: of its table; what looks like Markdown's tables or like HTML, as labels may, is shown as it is.
         loading: Python that opens the folder and uses it.
     """
-    rows = "\n".join(f"| {name} | {value} |" for name, value in facts.items())
-    return _PAGE.format(title=title, pipeline=pipeline, family=family, rows=rows, loading=loading)
+    rows = "\n".join(f"| {_plain(name)} | {_plain(value)} |" for name, value in facts.items())
+    return _PAGE.format(title=_plain(title), pipeline=pipeline, family=family, rows=rows, loading=loading)
+
+
+def _plain(text: str) -> str:
+    """A text in a line and in a cell."""
+    return html.escape(" ".join(text.split()), quote=False).replace("|", "&#124;")
+
+
+def _history(folder: Path) -> dict[str, str]:
+    """What the folder of a run says of it, as a report reads it: nothing of that is needed to export the model."""
+    try:
+        run = Run.read(folder, folder.name)
+        texts, _ = texts_of([run], [])
+    except (ValueError, OSError):
+        return {"run": "its own record cannot be read"}
+    splits = [manifest.splits["train"] for text in texts.values() for manifest in text.manifests]
+    documents, tokens = sum(split.documents for split in splits), sum(split.tokens for split in splits)
+    facts = {
+        "trained on": f"{documents:,} documents, {tokens:,} tokens" if splits else "",
+        "teacher": f"fingerprint {run.fingerprints['teacher']}" if "teacher" in run.fingerprints else "",
+        "began on": run.devices,
+        "cost": f"{sum(run.sessions) / 3600:,.2f} hours to step {run.step:,}" if run.sessions else "",
+        "libraries": ", ".join(f"{name} {version}" for name, version in run.versions.items()),
+        "commit": run.commit,
+    }
+    return {name: value for name, value in facts.items() if value}
 
 
 def _heldout(trained: Trained) -> dict[str, str]:

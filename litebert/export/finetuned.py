@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
 from torch import nn
 
 from litebert.evaluate.candidate import Candidate
@@ -104,10 +103,7 @@ class Finetuned:
 
     def model(self) -> Any:
         """The model, with its head, in fp32 and evaluation mode. Raises ValueError where its weights are not whole."""
-        try:
-            return self.candidate.finetuned(self.use.head).eval()
-        except SafetensorError as error:
-            raise ValueError(f"{self.candidate.location}: its weights cannot be read: {error}") from None
+        return self.candidate.finetuned(self.use.head).eval()
 
     def inputs(self, model: Any) -> list[str]:
         """Of INPUTS, those that its tokenizer gives and a model takes."""

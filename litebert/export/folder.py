@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,18 +12,22 @@ from pathlib import Path
 def new_folder(output: Path) -> Iterator[Path]:
     """Gives a folder aside to write into, which gets its name at the end; whatever is raised leaves nothing behind.
 
-    Raises ValueError where there is something of that name already, other than an empty folder.
+    It is written in a folder of its own beside the target, `.NAME.` and something random, so that commands with one
+    target do not meet. A command that is killed leaves that behind: to others it looks like one that is still at work,
+    and only its user knows that it may be removed.
+
+    Raises ValueError where there is something of that name already, other than an empty folder, or is by the end.
     """
+    _check(output)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as aside:
+        folder = Path(aside) / output.name  # within, for the one aside is closed to others, and this need not be
+        folder.mkdir()
+        yield folder
+        _check(output)
+        folder.rename(output)
+
+
+def _check(output: Path) -> None:
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise ValueError(f"{output} exists; give another --output")
-    partial = output.with_name(f".{output.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        yield partial
-        if output.exists():
-            output.rmdir()
-        partial.rename(output)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise

@@ -18,9 +18,9 @@ OUTPUTS = ("logits", "last_hidden_state", "pair_logits")  # the last of models w
 # The outputs of padded inputs, each int64 [B, L] and by its name of INPUTS: [B, L, V], [B, L, H] and perhaps [B, 2].
 Answer = Callable[[dict[str, Tensor]], Sequence[Tensor]]
 
-# In units of the largest number of an output, or of 1 where that is less: both precisions round relative to what they
-# round, by up to 2^-24 = 6e-8 and 2^-11 = 5e-4 each time, so that a limit means the same for every model. Measured were
-# 4e-7 to 7e-6 and 1e-3 to 4e-3; an overflow, or a weight in another's place, is far beyond.
+# In units of `_unit`: both precisions round relative to what they round, by up to 2^-24 = 6e-8 and 2^-11 = 5e-4 each
+# time, so that a limit means the same for every model. Measured were 4e-7 to 7e-6 and 1e-3 to 4e-3; an overflow, or a
+# weight in another's place, is far beyond.
 FP32_TOLERANCE = 1e-4
 HALF_TOLERANCE = 2e-2
 _LENGTHS = (31, 16, 9, 2)
@@ -36,11 +36,21 @@ def furthest(compared: Iterable[tuple[Tensor, Tensor]]) -> float:
     """How far outputs are from those of the trained model, given first; of a padded batch, those at real tokens.
 
     Returns:
-        the largest difference of any number in any output, in units of that output's largest number, or of 1 where
-        that is less; not a number where an output has what is none.
+        the largest difference of any number in any output, in units of that output's `_unit`; not a number where an
+        output has what is none.
     """
-    found = [(mine - their.float()).abs().max() / mine.abs().max().clamp(min=1.0) for mine, their in compared]
+    found = [(mine - their.float()).abs().max() / _unit(mine) for mine, their in compared]
     return float(torch.stack(found).max())
+
+
+def _unit(output: Tensor) -> Tensor:
+    """An output's largest number; where that is below 1, ten times as much, but 1 at most.
+
+    The logits of a head that has learnt little are small, the rest of larger numbers that cancel out, and rounded as
+    those are: hence the ten times. Zeros in their place are a tenth of a unit away, however small they are.
+    """
+    largest = output.abs().max()
+    return torch.maximum(largest, (10 * largest).clamp(max=1.0)).clamp(min=torch.finfo(output.dtype).tiny)
 
 
 def _compared(model: PretrainingModel, answer: Answer) -> Iterator[tuple[Tensor, Tensor]]:

@@ -17,6 +17,7 @@ import platform
 import shutil
 import time
 import traceback
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -296,13 +297,17 @@ def rolled_back(run: Path) -> list[dict[str, Any]]:
 
 
 def write(path: Path, text: str) -> None:
-    """Replaces a file by a text in one rename, durably."""
-    aside = path.with_name(f"{path.name}.tmp")
-    with aside.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
+    """Replaces a file by a text in one rename, durably. Others may write it meanwhile: the last one stays."""
+    aside = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        with aside.open("x") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
 
 
 def _identity(record: Mapping[str, Any]) -> dict[str, Any]:

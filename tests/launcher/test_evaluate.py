@@ -92,7 +92,8 @@ def test_held_out_documents_are_measured_as_before(shards, tmp_path, capsys):
 
 
 def test_what_is_wrong_is_said_in_a_line(tmp_path, capsys):
-    task = str(made_task(tmp_path / "task", "sentence"))
+    task, scores = str(made_task(tmp_path / "task", "sentence")), tmp_path / "scores.json"
+    scores.write_text('{"model": "m", "fingerprint": "f", "tasks": []}')
     for arguments, said in (
         ([], "give either --data, with held-out documents, or --task"),
         (["--data", task, "--task", task], "give either --data"),
@@ -116,6 +117,9 @@ def test_what_is_wrong_is_said_in_a_line(tmp_path, capsys):
         (["--task", task, "--output", f"{task}/train.jsonl/out.json"], "nothing can be written there: Not a directory"),
         (["--data", task, "--output", "/proc/out.json"], "--output /proc/out.json: nothing can be written there"),
         (["--task", task, "--output", task], "it is a folder; give a file"),
+        (["--task", task, "--output", f"{task}/train.jsonl"], "it exists and holds no figures of this kind: give"),
+        (["--data", task, "--output", str(scores)], "it exists and holds no figures of this kind: give another"),
+        (["--task", task, "--output", str(scores)], "no model (no run.json"),
     ):
         assert launcher.evaluate.main([str(tmp_path), *arguments]) == 2
         line = capsys.readouterr().err

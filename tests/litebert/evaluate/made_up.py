@@ -12,7 +12,7 @@ import torch
 import transformers
 
 from data_tools.text.huggingface import save_tokenizer
-from data_tools.text.wordpiece import WordPiece
+from data_tools.text.interface import TextTokenizer
 from tests.conftest import OBJECTS, SUBJECTS, VERBS
 
 SIZES = {"train": 240, "dev": 120, "test": 200}
@@ -70,7 +70,7 @@ def made_task(folder: Path, kind: str, seed: int = 0) -> Path:
     return folder
 
 
-def made_model(folder: Path, tokenizer: WordPiece, spread: float = 0.02) -> Path:
+def made_model(folder: Path, tokenizer: TextTokenizer, spread: float = 0.02) -> Path:
     """A Hugging Face folder of a BERT of random weights."""
     config = transformers.BertConfig(
         vocab_size=tokenizer.vocab_size,

@@ -32,12 +32,9 @@ def teaching_of(folder: Path, task: Task, *files: Path, **settings: float) -> Te
 
 
 @pytest.fixture
-def other_candidate(tokenizer_folder, wordpiece, tmp_path):
+def other_candidate(tokenizer, tmp_path):
     """One with another tokenizer: SentencePiece's pieces."""
-    folder = made_model(tmp_path / "other", wordpiece)
-    for path in tokenizer_folder.iterdir():
-        (folder / path.name).write_bytes(path.read_bytes())
-    with Candidate.opened(folder) as opened:
+    with Candidate.opened(made_model(tmp_path / "other", tokenizer)) as opened:
         yield opened
 
 

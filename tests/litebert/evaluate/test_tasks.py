@@ -141,6 +141,14 @@ def test_nested_questions_are_read_from_one_document(tmp_path, indent):
     ]
     old = task(tmp_path / "old", json.dumps(CMRC_2018, ensure_ascii=False, indent=indent))
     assert old.train == [Question("谁开发的？", context, (("光荣", 4), ("日本光荣", -1)))]
+    assert (old.unfound, old.remark) == (0, "")
+
+
+def test_answers_that_cannot_be_learnt_are_counted(tmp_path):
+    records = [{"context": "甲乙", "question": "？", "answers": answers} for answers in (["乙"], ["丙", "乙"], ["丁"])]
+    read = task(tmp_path / "task", lines(records))
+    assert len(read.train) == 3 and read.unfound == 2
+    assert read.remark == "task: questions of train whose answer is not in its passage: 2, learnt as having none"
 
 
 def test_plain_lines_and_tables(tmp_path):
@@ -212,6 +220,7 @@ def test_fingerprints_follow_content_and_kind(tmp_path):
         (lines([{"text": "甲", "entities": [[0, 2, "x"]]}]), "{}.json", None, "entity x at [0, 2) of a text of 1 char"),
         ("label\ttext\n1\t甲\t乙\n", "{}.tsv", None, "train.tsv:2: not as many fields as the first line has names"),
         (lines([{"text": "甲"}]), "{}.json", None, "train.json: no labelled example of a sentence task in it"),
+        (lines([{"text": "甲", "entities": []}]), "{}.json", None, "task: no example has an entity: nothing to learn"),
         (lines([{"text": "甲", "label": 1}]), "{}.json", None, "all examples have the label '1': nothing to learn"),
         ("", "{}.json", None, "train.json: no example in it"),
         ("text\tlabel\n", "{}.tsv", None, "train.tsv: no example in it"),
@@ -250,6 +259,8 @@ def test_what_is_wrong_is_said_in_a_line(tmp_path, content, name, kind, said):
         ("tagging", {"label": "x"}, 'label "x" is no object of entities'),
         ("tagging", {"entities": [[0, 1.5, "x"]]}, "entity x at [0, 1.5) of a text of 2 characters"),
         ("tagging", {"entities": [[0, 1, None]]}, "label null is no text and no number: write it as one"),
+        ("tagging", {"label": {"x": {"甲": [[1, 1]]}}}, '"甲" is not what stands at [1, 1], "乙"'),
+        ("tagging", {"label": {"x": {"甲": [[0, 1]]}}}, '"甲" is not what stands at [0, 1], "甲乙"'),
         ("tagging", {"label": {"x": {"甲": [[0, 1.0]]}}}, "entity x at [0, 2.0) of a text of 2 characters"),
         ("span", {"context": None}, "context null is no text"),
         (

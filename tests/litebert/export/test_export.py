@@ -6,6 +6,7 @@ import re
 import runpy
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -13,11 +14,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.utils.tensorboard import SummaryWriter
 
 from data_tools.build import build
+from data_tools.shards.manifest import Manifest
 from data_tools.text.tokenizer import Tokenizer
 from litebert.data.split import Split
 from litebert.export import huggingface, onnx_graph, parity
+from litebert.export.card import page
 from litebert.export.fidelity import heldout
 from litebert.export.huggingface import export_huggingface
 from litebert.export.onnx_folder import export_onnx
@@ -178,10 +182,16 @@ def test_half_is_half_the_size(run, tmp_path):
     assert sizes[1] < 0.55 * sizes[0]
 
 
-def test_the_card_says_what_the_run_was(run, tmp_path):
+def test_the_card_says_what_the_run_was(run, shards, tmp_path):
+    record = json.loads((run / "run.json").read_text())
+    record |= {"data": [str(shards)], "devices": "2 x H100", "commit": "c0ffee"}
+    record["fingerprints"]["teacher"] = "7ea" * 20
+    (run / "run.json").write_text(json.dumps(record))
+    with SummaryWriter(str(run / "tensorboard")) as events:
+        events.add_scalar("loss", 1.0, 2, walltime=time.time() + 5400)
     lines = [{"step": step, "heldout_mlm": step / 100, "heldout_sop_accuracy": 0.5} for step in (50, 100, 150)]
     (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in [*lines, {"step": 160}]))
-    trained = load_trained(run)
+    trained, split = load_trained(run), Manifest.load(shards).splits["train"]
     fidelity = export_huggingface(trained, tmp_path / "export")
     card = (tmp_path / "export" / "README.md").read_text()
     for part in (
@@ -191,10 +201,25 @@ def test_the_card_says_what_the_run_was(run, tmp_path):
         trained.data_fingerprint,
         "MLM loss, on held-out documents, at step 100 | 1.0000 nats",
         "at step 100 | 50.0%",
+        f"| trained on | {split.documents:,} documents, {split.tokens:,} tokens |",
+        f"| teacher | fingerprint {'7ea' * 20} |",
+        "| began on | 2 x H100 |",
+        "| cost | 1.50 hours to step 160 |",
+        f"torch {torch.__version__}",
+        "| commit | c0ffee |",
         fidelity,
     ):
-        assert part in card
+        assert part in card, part
     assert "step 150" not in card and "# license: yours to choose" in card
+    (run / "run.json").write_text("[]")  # which the weights do not need
+    export_huggingface(trained, tmp_path / "again")
+    assert "| run | its own record cannot be read |" in (tmp_path / "again" / "README.md").read_text()
+
+
+def test_a_card_shows_any_text_in_its_cell():
+    facts = {"labels": "a|b, <img src=x>\n# c, &lt;"}
+    card = page("x <b>", "fill-mask", "bert", facts, "")
+    assert "| labels | a&#124;b, &lt;img src=x&gt; # c, &amp;lt; |\n" in card and "# x &lt;b&gt;\n" in card
 
 
 def test_int8_is_measured_on_held_out_text(run, shards, tmp_path):

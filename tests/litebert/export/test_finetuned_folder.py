@@ -20,6 +20,7 @@ import onnxruntime
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 
 from data_tools.text.huggingface import save_tokenizer
 from data_tools.text.wordpiece import WordPiece
@@ -312,6 +313,24 @@ def test_a_file_that_is_not_the_model_is_not_written(finetuned, tmp_path, monkey
     assert not list(tmp_path.iterdir())
 
 
+def test_zeros_are_no_small_logits(finetuned, tmp_path, monkeypatch):
+    source = Path(shutil.copytree(finetuned("bert", "sentence"), tmp_path / "small"))
+    weights = load_file(source / "model.safetensors")
+    small = {name: weight * 1e-5 if name.startswith("classifier") else weight for name, weight in weights.items()}
+    save_file(small, source / "model.safetensors", metadata={"format": "pt"})
+    export_finetuned(source, tmp_path / "sound")
+
+    def spoiled(model, *rest):
+        torch.nn.init.zeros_(model.model.classifier.weight)
+        torch.nn.init.zeros_(model.model.classifier.bias)
+        real(model, *rest)
+
+    real = finetuned_folder.trace
+    monkeypatch.setattr(finetuned_folder, "trace", spoiled)
+    with pytest.raises(ValueError, match=r"outputs differ from the trained one's by 0\.1 .* nothing is written$"):
+        export_finetuned(source, tmp_path / "export")
+
+
 def test_what_does_not_fit_is_refused(finetuned, exported, task, tmp_path):
     source = finetuned("bert", "sentence")
 
@@ -340,7 +359,7 @@ def test_what_does_not_fit_is_refused(finetuned, exported, task, tmp_path):
         (damaged("settings", other_settings), none),
         (damaged("pickled", pickled), "pickled weights are not read"),
         (damaged("cut", lambda folder: os.truncate(folder / "model.safetensors", 5000)), "its weights cannot be read"),
-        (exported("bert", "sentence"), "pickled weights are not read"),
+        (exported("bert", "sentence"), "an exported ONNX file: give the folder it was made of"),
     ):
         with pytest.raises(ValueError, match=said):
             export_finetuned(folder, tmp_path / "export")

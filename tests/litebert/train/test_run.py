@@ -10,6 +10,7 @@ import os
 import subprocess
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,7 +20,7 @@ import torch
 from litebert.recipe import Recipe
 from litebert.train.checkpoint import Retention, publish, published
 from litebert.train.journal import errors
-from litebert.train.run import LOCK, RECORD, ROLLBACKS, RunFolder, beginning, recorded, trains
+from litebert.train.run import LOCK, RECORD, ROLLBACKS, RunFolder, beginning, recorded, trains, write
 from litebert.train.world import World
 
 FINGERPRINTS = {"data": "d", "tokenizer": "t"}
@@ -216,3 +217,16 @@ def test_what_a_job_script_notes_in_a_new_folder_does_not_make_it_another_run(tm
     (tmp_path / "letter.txt").write_text("to somebody")
     with pytest.raises(ValueError, match="holds something that is no run"):
         RunFolder(tmp_path, FINGERPRINTS, Recipe.from_dict({})).check()
+
+
+def test_a_file_that_two_write_at_once_is_whole_and_nothing_beside_it_is_touched(tmp_path: Path) -> None:
+    (tmp_path / "file.json.tmp").write_text("somebody's")
+    with ThreadPoolExecutor(8) as writers:
+        list(writers.map(lambda number: write(tmp_path / "file.json", f"{number}" * 100), range(8)))
+    written = (tmp_path / "file.json").read_text()
+    assert len(written) == 100 and len(set(written)) == 1
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OSError, match="folder"):
+        write(tmp_path / "folder", "")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file.json", "file.json.tmp", "folder"]
+    assert (tmp_path / "file.json.tmp").read_text() == "somebody's"
