@@ -1,7 +1,7 @@
 #!/bin/bash
 # Stands for Python in tests of the job scripts: a training, or a teacher, of so many --steps, ten a second, that keeps
 # to the exit codes of the real ones. It dies at once with --dies, the first time alone with
-# --dies-once, and ends with 2 then with --ends-with-2-once.
+# --dies-once, and ends with 2 then with --ends-with-2-once; with --endless-once it then learns until it is stopped.
 set -euo pipefail
 script=$(basename "$1")
 told="$*"
@@ -24,6 +24,7 @@ fi
 [[ "$told " != *"--ends-with-2-once "* || ${SLURM_RESTART_COUNT:-0} -gt 0 ]] || exit 2
 [[ "$told " != *"--dies-once "* || ${SLURM_RESTART_COUNT:-0} -gt 0 ]] || exit 137
 [[ $script != teach.py ]] || exit 0
+[[ "$told " != *"--endless-once "* || ${SLURM_RESTART_COUNT:-0} -gt 0 ]] || steps=999999
 step=0
 for each in "$run"/checkpoints/step-*; do [[ ! -d $each ]] || step=$((10#${each##*-})); done
 save() {
