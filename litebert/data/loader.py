@@ -9,7 +9,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -71,6 +71,7 @@ class Loader:
         self._requests_ahead: ThreadPoolExecutor | None = None
         held = _WINDOWS_HELD * len(self._plan.corpus.splits)
         self._asked: set[tuple[int, int, int]] = set()
+        self._ahead: dict[tuple[int, int, int], dict[int, Future[None]]] = {}
         self._window = functools.lru_cache(maxsize=held)(self._open_window)
 
     def __len__(self) -> int:
@@ -163,12 +164,17 @@ class Loader:
     def _open_window(self, folder: int, epoch: int, window: int) -> Window:
         split, order = self._plan.corpus.splits[folder], self._plan.order(folder, epoch)
         numbers, sizes = order.window_blocks(window), order.sizes(window)
+        ahead = self._ahead.pop((folder, epoch, window), {})
         lost = np.zeros_like(sizes)
         if self._quarantine:
             lost = np.where(np.isin(numbers, self._quarantine.damaged(folder, epoch, window)), sizes, 0)
 
+        def each(block: int) -> Columns:
+            if (request := ahead.get(block)) and not request.cancel() and request.running():
+                request.result()  # it is on its way: to ask as well would fetch it twice
+            return split.columns(block, epoch % split.copies)
+
         def read(blocks: Iterable[int]) -> list[Columns]:
-            each = functools.partial(split.columns, copy=epoch % split.copies)
             if self._requests and split.remote:
                 return list(self._requests.map(each, blocks))
             return [each(block) for block in blocks]
@@ -177,15 +183,18 @@ class Loader:
 
     def _fetch_ahead(self, folder: int, epoch: int, window: int) -> None:
         """Has a window's blocks, those that this rank will read, brought to the cache, once."""
-        requests, asked = self._requests_ahead, (folder, epoch, window)
-        if requests is None or asked in self._asked or not self._plan.corpus.splits[folder].remote:
+        requests = self._requests_ahead
+        if requests is None or not self._plan.corpus.splits[folder].remote:
             return
-        self._asked.add(asked)
         if window == self._plan.order(folder, epoch).windows:
             epoch, window = epoch + 1, 0
+        if (asked := (folder, epoch, window)) in self._asked:
+            return
+        self._asked.add(asked)
         order, split = self._plan.order(folder, epoch), self._plan.corpus.splits[folder]
         if epoch * split.samples + order.span(window)[0] >= self._plan.taken(folder, self._stop):
             return
-        blocks = order.window_blocks(window)
-        for block in np.array_split(blocks, self._world_size)[self._rank].tolist():
-            requests.submit(split.check, block, epoch % split.copies)  # what is wrong shows when it is read
+        own = np.array_split(order.window_blocks(window), self._world_size)[self._rank].tolist()
+        self._ahead[asked] = {  # what is wrong shows when it is read
+            block: requests.submit(split.check, block, epoch % split.copies) for block in own
+        }

@@ -20,7 +20,7 @@ import torch
 
 import launcher.teach
 from litebert.data.loader import Loader
-from litebert.data.plan import DataConfig
+from litebert.data.plan import DataConfig, Plan
 from litebert.data.split import Split
 from litebert.data.stopwatch import Stopwatch
 from litebert.distill.addresses import Address, announced, found
@@ -47,6 +47,26 @@ def test_a_loader_reads_what_is_sent_as_it_reads_what_is_stored(
         assert all(torch.equal(sent["rows"], stored["rows"]) for sent, stored in zip(*kept, strict=True))
         assert min(one.tally.blocks, other.tally.blocks) > 3
         assert one.tally.blocks + other.tally.blocks == len(split.block_samples)
+
+
+def test_a_student_faster_than_its_teacher_asks_once(
+    two_copies: Path, lesson: Lesson, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was to be fetched ahead is wanted before its turn, or while it is on its way."""
+    asked_for = list[Asked]()
+
+    def slowly(fleet: Fleet, asked: Asked, masked: int, answers: Callable = Fleet.answers) -> Columns:
+        asked_for.append(asked)
+        time.sleep(0.02)
+        return answers(fleet, asked, masked)
+
+    monkeypatch.setattr(Fleet, "answers", slowly)
+    config, split = DataConfig(global_batch=60, micro_tokens=700), Split(two_copies, "train")
+    with serving(lesson) as one:
+        taught, plan = FleetFolder(student(one.address), split).beside(split), Plan(split, config, epochs=1)
+        soon = next(step for step in range(plan.steps) if plan.step(step + 2).runs[-1].window == 1)
+        assert len(list(Loader(taught, config, 0, 1, start=soon))) == plan.steps - soon > 10
+    assert len(asked_for) == len(set(asked_for)) > 20
 
 
 def test_one_that_fails_is_asked_again_and_another_meanwhile(two_copies: Path, lesson: Lesson) -> None:
