@@ -67,6 +67,16 @@ def test_data_tools_runs_without_torch() -> None:
     assert done.stdout.split()[-1] == "False"
 
 
+def test_commands_start_without_what_few_of_them_need() -> None:
+    """Seconds before the first line, of the shortest command too: torch's compiler takes one, DeepSpeed another."""
+    slow = ("torch._dynamo", "deepspeed", "transformers", "onnxruntime")
+    code = (
+        f"import sys; [__import__(name) for name in {SCRIPTS}]; print([name for name in {slow} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY / "launcher", capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1:] == ["[]"], done.stderr
+
+
 def test_every_library_that_is_imported_is_declared() -> None:
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
     lines = [

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.attention.varlen import varlen_attn
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +89,8 @@ def has_flash(device: torch.device) -> bool:
 
 def varlen_attention(q_TND: Tensor, k_TND: Tensor, v_TND: Tensor, packing: Packing) -> Tensor:
     """`attention` in one kernel launch; CUDA, bf16 or fp16."""
+    from torch.nn.attention.varlen import varlen_attn  # imports torch's compiler: a second that others need not wait
+
     head_dim = q_TND.shape[-1]
     if head_dim % 8:
         # The kernel takes multiples of 8. Zeros appended to q, k and v change no score; what they add is cut off
@@ -101,7 +102,6 @@ def varlen_attention(q_TND: Tensor, k_TND: Tensor, v_TND: Tensor, packing: Packi
     return context_TND[..., :head_dim]
 
 
-@torch.compiler.disable  # every step has other runs: traced, each step would be compiled anew
 def attention_by_runs(q_TND: Tensor, k_TND: Tensor, v_TND: Tensor, packing: Packing, dropout_p: float = 0.0) -> Tensor:
     """`attention` in one dense call a run, on views: nothing is gathered, padded or masked."""
     sizes = [samples * length for samples, length in packing.runs]

@@ -39,7 +39,6 @@ class Judged(NamedTuple):
 Criterion = Callable[[Tensor, slice, bool], Judged]
 
 
-@torch.compiler.disable  # every step has another number of rows: traced, each number of chunks would be compiled anew
 def linear_criterion(
     rows_ME: Tensor, weight_VE: Tensor, bias_V: Tensor, criterion: Criterion, chunk: int = CHUNK, together: int = 1
 ) -> tuple[Tensor, ...]:

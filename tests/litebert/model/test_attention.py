@@ -54,7 +54,7 @@ def test_varlen_pads_the_head_for_the_kernel(monkeypatch: pytest.MonkeyPatch) ->
             contexts.append(context_NLD.transpose(0, 1))
         return torch.cat(contexts)
 
-    monkeypatch.setattr(module, "varlen_attn", kernel)
+    monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", kernel)
     packing = Packing.of(LENGTHS)
     fused = qkv(packing, heads=3, head_dim=26, dtype=torch.float64)
     for ours, reference in zip(
