@@ -65,7 +65,7 @@ class Point:
 
 def point(recipe: Recipe, length: int, cluster: Cluster) -> Point | str:
     """The recipe there; or why it cannot be."""
-    batch = recipe.data.global_batch
+    recipe, batch = recipe.settled(bf16=True), recipe.data.global_batch
     if batch < cluster.ranks:
         return f"{batch:,} samples of a step are less than one each"
     model, train = recipe.model_config(recipe.model.vocab_size), recipe.train

@@ -16,8 +16,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from cpuinfo import get_cpu_info
-
 from litebert.demo.stages import OUTPUT, REPOSITORY, Stage, Stages
 from litebert.demo.summary import megabytes, read, summarize
 
@@ -26,11 +24,7 @@ DATA_TOOLS = REPOSITORY / "data_tools" / "__main__.py"
 PYTHON = sys.executable
 CORES = len(os.sched_getaffinity(0))
 # Asked in another process: one that has started CUDA holds memory on the GPU.
-GPU_PRECISION = """
-import torch
-if torch.cuda.device_count():
-    print("bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32")
-"""
+COUNT_GPUS = "import torch; print(torch.cuda.device_count())"
 PLAIN_TEXT = ("blank_line", "file", "line")
 VOCAB_SIZE = 8000
 HELDOUT_SHARE = "0.05"  # enough pairs for an interval of a few per cent
@@ -47,8 +41,8 @@ def plan(folder: Path, corpus: Sequence[Path], plain_text: str) -> list[Stage]:
     recipe, distil_recipe = (LAUNCHER / "recipes" / f"{name}_demo.yaml" for name in ("albert", "distil"))
     verbs = ("pretrain", "distill", "evaluate", "export")
     pretrain, distill, evaluate, export_ = (LAUNCHER / f"{verb}.py" for verb in verbs)
-    deepspeed, environment, precision = distribution()
-    engine = ("--train.precision", precision, "--train.ds_config", REPOSITORY / "ds_configs" / "zero1.json")
+    deepspeed, environment = distribution()
+    engine = ("--train.ds_config", REPOSITORY / "ds_configs" / "zero1.json")
     offline = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "TRANSFORMERS_VERBOSITY": "error"}
     own_text = Stage(
         "corpus",
@@ -61,13 +55,12 @@ def plan(folder: Path, corpus: Sequence[Path], plain_text: str) -> list[Stage]:
     def distilled(name: str, *more: str) -> list[Stage]:
         """A student of the trained model, and its figures beside it."""
         student = folder / name
-        given: tuple[str, ...] = ("--distill.precision", precision, *more)
         return [
             Stage(
                 name,
                 (*deepspeed, str(distill)),
                 distill,
-                ("--config", distil_recipe, "--data", shards, "--teacher", train, "--run", OUTPUT, *engine, *given),
+                ("--config", distil_recipe, "--data", shards, "--teacher", train, "--run", OUTPUT, *engine, *more),
                 lambda made: (read(made / "done.json")["step"], "steps"),
                 "done.json",
                 environment,
@@ -134,20 +127,18 @@ def plan(folder: Path, corpus: Sequence[Path], plain_text: str) -> list[Stage]:
     return stages if corpus else [own_text, *stages]
 
 
-def distribution() -> tuple[tuple[str, ...], dict[str, str], str]:
-    """How DeepSpeed is started here, with what environment and precision: on every GPU, else on two CPU processes."""
+def distribution() -> tuple[tuple[str, ...], dict[str, str]]:
+    """How DeepSpeed is started here, and with what environment: on every GPU, else on two CPU processes."""
     with socket.socket() as probe:  # DeepSpeed's own default port may be another run's
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
     deepspeed = (str(Path(PYTHON).with_name("deepspeed")), "--log_level", "critical", "--master_port", port)
     if shutil.which("nvidia-smi"):
-        answer = subprocess.run([PYTHON, "-c", GPU_PRECISION], stdout=subprocess.PIPE, text=True, check=True).stdout
-        if precision := answer.strip():
-            return deepspeed, {}, precision
+        answer = subprocess.run([PYTHON, "-c", COUNT_GPUS], stdout=subprocess.PIPE, text=True, check=True).stdout
+        if int(answer):
+            return deepspeed, {}
     threads = str(max(1, CORES // 2))
-    # Without instructions for it a CPU emulates bf16, slower than fp32.
-    precision = "bf16" if {"avx512_bf16", "amx_bf16"} & set(get_cpu_info().get("flags", [])) else "fp32"
-    return (*deepspeed, "--num_gpus", "2"), {"DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": threads}, precision
+    return (*deepspeed, "--num_gpus", "2"), {"DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": threads}
 
 
 def run_folder(corpus: Sequence[Path]) -> Path:

@@ -24,7 +24,7 @@ from litebert.data.mixture import Mixture
 from litebert.data.plan import AUTO, DataConfig
 from litebert.model.presets import PRESETS
 from litebert.plan.calibration import calibrated
-from litebert.plan.devices import DEVICES
+from litebert.plan.devices import DEVICES, computes_bf16
 from litebert.plan.estimate import Estimate, Job, best, estimate, settings, sizes
 from litebert.plan.failures import DAY, NODE_MTBF
 from litebert.plan.network import Cluster
@@ -55,6 +55,8 @@ def plan(options: argparse.Namespace, overrides: list[str]) -> str:
     if options.teacher:
         own += ["--teacher", options.teacher]
     recipe = parse_command([*own, *overrides], "", distils=bool(options.teacher)).recipe
+    local = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    recipe = recipe.settled(options.device != HERE or computes_bf16(local))
     ranks = options.nodes * options.gpus
     if recipe.data.global_batch < ranks:
         raise ValueError(f"data.global_batch {recipe.data.global_batch} is too few samples for {ranks:,} devices")

@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeVar
 import yaml
 from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
 
-from litebert.data.plan import DataConfig
+from litebert.data.plan import AUTO, DataConfig
 from litebert.distill.config import DistillConfig
 from litebert.model.encoder import ModelConfig
 from litebert.model.presets import PRESETS
@@ -63,7 +63,8 @@ class TrainConfig:
     Attributes:
         steps: optimizer steps of the whole run.
         seed: of the initial weights and of dropout.
-        precision: fp32, or bf16 with fp32 master weights and gradient accumulation.
+        precision: fp32; bf16 with fp32 master weights and gradient accumulation; or auto: bf16 where all devices
+            have instructions for it, else fp32. A run goes on with what it began with.
         ds_config: DeepSpeed JSON with the ZeRO stage and other engine keys.
         recompute: activation checkpointing: keep only what enters each layer, and compute the rest again in the
             backward. The same losses in less memory and a third more time.
@@ -83,7 +84,7 @@ class TrainConfig:
 
     steps: int = 1000
     seed: int = 1
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["auto", "fp32", "bf16"] = "fp32"
     ds_config: str = "ds_configs/zero1.json"
     recompute: bool = False
     log_every: int = 10
@@ -181,6 +182,22 @@ class Recipe:
             )
         if problems:
             raise ValueError("; ".join(problems))
+
+    def settled(self, bf16: bool, before: Mapping[str, Any] | None = None) -> Recipe:
+        """The recipe with a precision wherever it says auto.
+
+        Args:
+            bf16: whether the devices have instructions for it.
+            before: the recipe that the run began with, as ``to_dict`` gives it, if it has begun.
+        """
+        changes = {}
+        for name in ("train", "distill"):
+            section = getattr(self, name)
+            if section and section.precision == AUTO:
+                began = (before or {}).get(name, {}).get("precision")
+                precision = began or ("bf16" if bf16 else "fp32")
+                changes[name] = dataclasses.replace(section, precision=precision)
+        return dataclasses.replace(self, **changes)
 
     def to_dict(self) -> dict[str, dict[str, Any]]:
         """Plain values by section and key, as YAML and JSON can hold them."""

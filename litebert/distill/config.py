@@ -29,7 +29,8 @@ class DistillConfig:
             them: 2, 4, ..., 12 for 6 of 12.
         start: what the student begins as: a copy of those layers and of the embeddings and heads where the shapes are
             the same, or random.
-        precision: that the teacher computes in, or its head, where its answers are stored or sent.
+        precision: that the teacher computes in, or its head, where its answers are stored or sent; auto as in
+            ``train``.
         patience: seconds that a student waits for an answer that is sent, while there is nobody who can give it.
     """
 
@@ -44,7 +45,7 @@ class DistillConfig:
     map: Literal["last", "all"] = "last"
     layers: tuple[int, ...] = ()
     start: Literal["teacher", "random"] = "teacher"
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["auto", "fp32", "bf16"] = "fp32"
     patience: float = 600.0
 
     def __post_init__(self) -> None:

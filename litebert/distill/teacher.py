@@ -21,6 +21,7 @@ from litebert.distill.states import States, Wanted, states
 from litebert.distill.targets import Dense
 from litebert.model.heads import PretrainingModel
 from litebert.model.huggingface import from_huggingface
+from litebert.plan.devices import computes_bf16
 from litebert.train.trained import load_trained
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}  # that it can compute in
@@ -29,7 +30,7 @@ NAMED = 3  # differing entries of two vocabularies
 
 def usual_precision(device: torch.device) -> str:
     """What a teacher computes in where nobody says: bf16 on a GPU that has it, as the recipes have it, else fp32."""
-    return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    return "bf16" if device.type == "cuda" and computes_bf16(device) else "fp32"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,6 +8,8 @@ from typing import Literal
 
 import torch
 
+from litebert.plan.devices import computes_bf16
+
 
 @dataclasses.dataclass(frozen=True)
 class FinetuneConfig:
@@ -58,11 +60,8 @@ class FinetuneConfig:
         """The same with a precision that is one, for this machine."""
         if self.precision != "auto":
             return self
-        if torch.cuda.is_available():
-            fast = torch.cuda.is_bf16_supported(including_emulation=False)
-        else:
-            fast = any(torch.cpu.get_capabilities().get(name) for name in ("avx512_bf16", "amx_bf16"))
-        return dataclasses.replace(self, precision="bf16" if fast else "fp32")
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return dataclasses.replace(self, precision="bf16" if computes_bf16(device) else "fp32")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -98,6 +98,13 @@ def name_of(device: torch.device) -> str:
     return str(torch.cuda.get_device_name(device)) if device.type == "cuda" else processor()
 
 
+def computes_bf16(device: torch.device) -> bool:
+    """Whether a device of this machine has instructions for bf16; without them it is emulated, far slower than fp32."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return any(has for name, has in torch.cpu.get_capabilities().items() if name.endswith("bf16"))
+
+
 def matrix_rate(config: ModelConfig, precision: str, tokens: int, device: torch.device) -> float:
     """Operations per second of the feed-forward block's product, [tokens, H] by [H, I]: the best of some tries."""
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
+import torch
 
 from data_tools.shards.cache import Cache
 from data_tools.shards.reader import DamagedBlock
@@ -26,7 +27,7 @@ from litebert.data.corpus import Corpus
 from litebert.data.loader import Loader
 from litebert.data.quarantine import agreement
 from litebert.objectives import Objective
-from litebert.plan.devices import name_of, peak_rate
+from litebert.plan.devices import computes_bf16, name_of, peak_rate
 from litebert.plan.disk import checkpoints
 from litebert.plan.work import Work
 from litebert.recipe import Command, Recipe, parse_command
@@ -40,7 +41,7 @@ from litebert.train.place import Place, came_back
 from litebert.train.preflight import problems
 from litebert.train.rates import Rates
 from litebert.train.rendezvous import Absent
-from litebert.train.run import PATIENCE, RunFolder, beginning
+from litebert.train.run import PATIENCE, RECORD, RunFolder, beginning, recorded
 from litebert.train.schedule import is_over
 from litebert.train.sizing import Sizing
 from litebert.train.stopping import CONTINUE, Starved, StopRequest
@@ -186,6 +187,7 @@ class _Ready:
 
 def _ready(command: Command, task_of: TaskOf, world: World) -> _Ready:
     """Raises ValueError where recipe, data and run folder do not fit together; changes nothing."""
+    command = dataclasses.replace(command, recipe=_settled(command, world))
     recipe = command.recipe
     ds_config = read_ds_config(Path(recipe.train.ds_config), recipe.train.precision)
     corpus = Corpus.opened(command.data, "train", cache_of(recipe))
@@ -199,9 +201,23 @@ def _ready(command: Command, task_of: TaskOf, world: World) -> _Ready:
     folder = RunFolder(command.run, fingerprints, recipe, corpus.locations, devices)
     folder.check()
     if world.leads:
-        for line in filter(None, (folder.unrecorded(), folder.changed_versions())):
+        for line in filter(None, (folder.unrecorded(), folder.changed_versions(), _emulated(recipe, world.device))):
             print(line, flush=True)
     return _Ready(task, ds_config, folder, corpus, heldout)
+
+
+def _settled(command: Command, world: World) -> Recipe:
+    """The recipe with a precision where it says auto. Collective."""
+    bf16 = all(int(told) for told in world.control.gather(str(int(computes_bf16(world.device)))))
+    began = recorded(command.run)["recipe"] if (command.run / RECORD).exists() else None
+    return command.recipe.settled(bf16, began)
+
+
+def _emulated(recipe: Recipe, device: torch.device) -> str:
+    """That training is slow for its precision, in a line; empty where it is not."""
+    if recipe.train.precision != "bf16" or computes_bf16(device):
+        return ""
+    return "train.precision bf16 has no instructions here and is emulated: a new run with auto or fp32 is much faster"
 
 
 def _attempt(ready: _Ready, world: World, stop: StopRequest, traced: int) -> int:

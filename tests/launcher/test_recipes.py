@@ -9,15 +9,18 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from litebert.model.presets import PRESETS
+from litebert.plan.devices import computes_bf16
 from litebert.recipe import Recipe, parse_command
 from litebert.train.ds_config import read_ds_config
 from tests.distributed.bench import Bench, environment
 
 REPOSITORY = Path(__file__).parents[2]
 RECIPES = sorted((REPOSITORY / "launcher" / "recipes").glob("*.yaml"))
+HAS_BF16 = computes_bf16(torch.device("cpu"))
 PAPERS = {"albert_tiny", "albert_base", "albert_large", "albert_xlarge"}
 # The same kind of model and run at a size that a CPU does in seconds; all else is the recipe's.
 SMALL = {
@@ -58,16 +61,18 @@ def read(path: Path) -> Recipe:
     return parse_command(["--config", str(path), *folders], "", distils=distils(path)).recipe
 
 
-def launch(script: str, path: Path, bench: Bench, run: str, more: list[str]) -> None:
+def launch(script: str, path: Path, bench: Bench, run: str, more: list[str]) -> str:
+    """Runs it to its end; what it says."""
     program = [sys.executable, str(REPOSITORY / "launcher" / f"{script}.py"), "--config", str(path)]
     place = ["--data", str(bench.shards), "--run", str(bench.run(run))]
     done = subprocess.run([*program, *place, *more], env=environment(), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_a_recipe_is_valid_and_explains_every_key(path: Path) -> None:
-    recipe = read(path)
+    recipe = read(path).settled(bf16=True)
     read_ds_config(REPOSITORY / recipe.train.ds_config, recipe.train.precision)
     lines = [line for line in path.read_text().splitlines() if line.strip() and not line.strip().startswith("#")]
     assert [line for line in lines if not line.rstrip().endswith(":") and " # " not in line] == []
@@ -85,8 +90,21 @@ def test_a_recipe_runs(path: Path, bench: Bench, teacher: Path) -> None:
     assert json.loads((bench.run(path.stem) / "done.json").read_text()) == {"step": 2}
     resolved = Recipe.from_dict(yaml.safe_load((bench.run(path.stem) / "recipe.yaml").read_text()))
     assert (resolved.optimizer, resolved.objective) == (read(path).optimizer, read(path).objective)
-    assert resolved.distill == read(path).distill
+    assert resolved == resolved.settled(bf16=True)
+    assert resolved.distill == read(path).settled(HAS_BF16).distill
     assert "heldout_mlm" in bench.metrics(path.stem)[-1]
+
+
+@pytest.mark.parametrize("began", ["fp32", "bf16"])
+def test_a_precision_of_auto_is_the_one_that_a_run_began_with(began: str, bench: Bench) -> None:
+    """Whatever is the faster one here."""
+    path, run = REPOSITORY / "launcher" / "recipes" / "albert_demo.yaml", f"auto-{began}"
+    small = [f"--{key}={value}" for key, value in SMALL.items()]
+    launch("pretrain", path, bench, run, [*small, f"--train.precision={began}", "--train.steps=1"])
+    said = launch("pretrain", path, bench, run, small)
+    assert f"; {began}, ZeRO" in said
+    assert ("emulated" in said) == (began == "bf16" and not HAS_BF16)
+    assert json.loads((bench.run(run) / "done.json").read_text()) == {"step": 2}
 
 
 @pytest.mark.parametrize("path", [path for path in RECIPES if path.stem in PAPERS], ids=lambda path: path.stem)

@@ -249,3 +249,15 @@ def test_a_distillation_that_cannot_be_is_one_error() -> None:
     assert distilled(*nothing).objective.mlm == 0
     with pytest.raises(ValueError, match="every weight of objective and distill is 0"):
         distilled(*nothing, "--distill.ce", "0", "--distill.cos", "0")
+
+
+def test_auto_becomes_a_precision_for_the_devices_or_the_one_before() -> None:
+    auto = distilled("--train.precision=auto", "--distill.precision=auto")
+    for bf16, precision in ((True, "bf16"), (False, "fp32")):
+        settled = auto.settled(bf16)
+        assert settled.distill is not None
+        assert (settled.train.precision, settled.distill.precision) == (precision, precision)
+        other = {"train": {"precision": "fp32" if bf16 else "bf16"}, "distill": {"precision": precision}}
+        assert auto.settled(bf16, other).train.precision == other["train"]["precision"]
+        said = distilled("--train.precision=fp32", "--distill.precision=bf16")
+        assert said.settled(bf16, other) == said
