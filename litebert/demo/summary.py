@@ -51,7 +51,7 @@ def rows(facts: Mapping[str, Any], folder: Path) -> list[tuple[str, str]]:
     """The lines of the table, label and value; an empty label goes on with the one above."""
     train, heldout, result = facts["splits"]["train"], facts["splits"]["heldout"], facts["evaluation"]
     both = {key: train[key] + heldout[key] for key in train}
-    gain = result["unigram_loss"] - result["mlm_loss"]
+    gain = result["unigram_loss_masked"] - result["mlm_loss"]
     side = "below" if gain > 0 else "above"
     low, high = result["sop_interval"]
     corpus = ", ".join(map(os.path.relpath, facts["corpus"]))
@@ -72,8 +72,10 @@ def rows(facts: Mapping[str, Any], folder: Path) -> list[tuple[str, str]]:
             "held-out MLM loss",
             f"{result['mlm_loss']:.3f} nats over {result['masked_tokens']:,} masked tokens",
         ),
-        ("unigram baseline", f"{result['unigram_loss']:.3f} nats: the model is {abs(gain):.3f} {side} it"),
-        ("  on the masked tokens", f"{result['unigram_loss_masked']:.3f} nats"),
+        (
+            "unigram baseline",
+            f"{result['unigram_loss_masked']:.3f} nats on the same tokens: the model is {abs(gain):.3f} {side} it",
+        ),
         ("held-out MLM accuracy", f"{result['mlm_accuracy']:.1%}"),
         ("held-out SOP accuracy", f"{result['sop_accuracy']:.1%} (95 % interval {low:.1%} to {high:.1%})"),
         *distilled(result, facts["distilled"]),
@@ -125,7 +127,8 @@ def draw(curve: Sequence[Mapping[str, float]], result: Mapping[str, Any]) -> Fig
     low, high = result["sop_interval"]
     mlm.plot(steps, [line["mlm"] for line in curve], label="training")
     mlm.plot(steps[-1], result["mlm_loss"], "o", label=f"held out: {result['mlm_loss']:.2f}")
-    mlm.axhline(result["unigram_loss"], color="0.5", ls="--", label=f"unigram: {result['unigram_loss']:.2f}")
+    unigram = result["unigram_loss_masked"]
+    mlm.axhline(unigram, color="0.5", ls="--", label=f"unigram: {unigram:.2f}")
     mlm.set_ylabel("masked-token loss (nats)")
     sop.plot(steps, [line["sop_accuracy"] for line in curve], label="training")
     sop.plot(steps[-1], result["sop_accuracy"], "o", label=f"held out: {result['sop_accuracy']:.0%}")
