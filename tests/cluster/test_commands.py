@@ -43,7 +43,7 @@ class Desk:
             r"--num_gpus 2": f"--master_port {free_port()} --num_gpus {nodes}",
             r"(?:evaluate|finetune)\.py .*--task \S+": r"\g<0> --train.samples 40 --train.epochs 1 --train.seeds 2"
             " --train.learning_rates [1e-3]",
-            r"^\S+tensorboard .*$": r"grep 'TensorBoard .* at http' -m 1 <(exec timeout 300 \g<0> 2>&1); kill $!",
+            r"^(\S+tensorboard .*) &.*$": r"grep 'TensorBoard .* at http' -m 1 <(exec timeout 300 \1 2>&1); kill $!",
             r"^srun .*$": r"\g<0> || [ $? = 1 ] # a node with other work is slow, see ``only_slow``",
         }
         for name in NEEDED:
