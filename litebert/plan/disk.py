@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from litebert.model.encoder import ModelConfig
 from litebert.plan.memory import Amount
-from litebert.recipe import TrainConfig
+from litebert.train.config import TrainConfig
 
 KEPT = 12  # bytes for each parameter of a checkpoint: fp32 weights and two moments
 TOP = 64  # words of a topk soft target

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from litebert.recipe import TrainConfig
+from litebert.train.config import TrainConfig
 from litebert.train.ds_config import complete, read_ds_config, stage_of
 from litebert.train.optimizers import OptimizerConfig
 
