@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
-import random
+import json
+import subprocess
+import sys
 
 import pytest
 
-from tests.distributed.bench import Bench
-from tests.distributed.torture import torture
+from tests.distributed.bench import REPOSITORY
 
 pytestmark = pytest.mark.distributed
 
 
-def test_ten_kills_leave_no_trace(bench: Bench) -> None:
-    """At other moments each time: a failure shows the seed, with which ``make torture`` begins alike."""
-    seed = random.randrange(1_000_000)
-    print(f"seed {seed}")
-    figures = torture(bench, 10, seed)
+def torture(kills: int) -> subprocess.CompletedProcess[str]:
+    environment = (f"VENV={sys.prefix}", "-o", f"{sys.prefix}/.installed")  # this one, as it is
+    command = ["make", *environment, "torture", f"KILLS={kills}"]
+    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+
+
+def test_ten_kills_leave_no_trace() -> None:
+    """At other moments each time: a failure shows the seed, with which it begins alike."""
+    done = torture(10)
+    assert done.returncode == 0, done.stdout + done.stderr
+    figures = json.loads(done.stdout.splitlines()[-1])
     assert figures["kills"] == 10 and len(figures["by_kind"]) == 5
     assert figures["checkpoints_checked"] > 10 and figures["unusable_checkpoints"] == 0
+
+
+def test_a_few_kills_are_too_few() -> None:
+    done = torture(4)
+    assert done.returncode and "--kills 4: 5 or more, a fifth of them on runs that keep their ranks" in done.stderr

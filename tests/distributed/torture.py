@@ -258,6 +258,9 @@ def command(description: str | None, torture: Callable[[Bench, int, int], dict[s
     parser.add_argument("--seed", type=int, default=random.randrange(1_000_000), help="of what is random")
     parser.add_argument("--folder", type=Path, help="where to leave the runs; by default they are removed")
     options = parser.parse_args()
+    if options.kills < 5:
+        parser.error(f"--kills {options.kills}: 5 or more, a fifth of them on runs that keep their ranks")
+    print(f"seed {options.seed}", flush=True)
     with tempfile.TemporaryDirectory() as scratch:
         folder = options.folder or Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
