@@ -46,6 +46,7 @@ import torch
 import transformers
 
 from litebert.evaluate.candidate import Candidate
+from litebert.evaluate.markdown import markdown
 from litebert.evaluate.output import check
 from litebert.export.huggingface import export_huggingface
 from litebert.export.onnx_folder import export_onnx
@@ -239,21 +240,17 @@ def labelled(form: str, threads: int) -> str:
 
 def sizes(found: dict[str, dict[str, Any]]) -> str:
     """Of what does not take time, in Markdown."""
-    rows = [
-        ["model", "parameters", "form", "MB", "memory, MB", "of it imports"],
-        ["---", "---:", "---", *["---:"] * 3],
-    ]
+    rows = [["model", "parameters", "form", "MB", "memory, MB", "of it imports"]]
     for name, figures in found.items():
         for form, size in figures["megabytes"].items():
             memory = (f"{figures[key][form]:,.0f}" for key in ("peak_megabytes", "library_megabytes"))
             rows.append([name, f"{figures['parameters']:,}", form, f"{size:,.1f}", *memory])
-    return markdown(rows)
+    return markdown(rows, (1, 3, 4, 5))
 
 
 def speeds(found: dict[str, dict[str, Any]], lengths: Sequence[int]) -> str:
     """Latency and throughput in Markdown: median (quartiles), and how many times as fast as the first model."""
     rows = [["form", "model", *(f"{unit}, {length} tokens" for unit in ("ms", "samples/s") for length in lengths)]]
-    rows.append(["---", "---", *["---:"] * (2 * len(lengths))])
     first = next(iter(found.values()))
     for form in dict.fromkeys(form for figures in found.values() for form in figures["latency_ms"]):
         for name, figures in found.items():
@@ -264,7 +261,7 @@ def speeds(found: dict[str, dict[str, Any]], lengths: Sequence[int]) -> str:
                     for length in lengths
                 ]
                 rows.append([form, name, *cells])
-    return markdown(rows)
+    return markdown(rows, range(2, 2 + 2 * len(lengths)))
 
 
 def cell(figures: dict[str, list[float]], first: dict[str, list[float]], length: str, power: int) -> str:
@@ -273,10 +270,6 @@ def cell(figures: dict[str, list[float]], first: dict[str, list[float]], length:
     low, median, high = figures[length]
     ratio = f" {(median / first[length][1]) ** power:.2f}x" if length in first else ""
     return f"{median:,.4g} ({low:,.4g} to {high:,.4g}){ratio}"
-
-
-def markdown(rows: Sequence[Sequence[str]]) -> str:
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def main() -> int:
