@@ -25,6 +25,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from litebert.evaluate.markdown import markdown
 from litebert.evaluate.trials import Summary
 from litebert.plan.processor import processor
 from litebert.train.commit import commit
@@ -97,6 +98,12 @@ STUDENTS: Mapping[str, Mapping[str, object]] = {
     "albert": ALBERT,
 }
 PAPER = {"without ce": -2.96, "without cos": -1.46, "without mlm": -0.31, "from random weights": -3.69}  # of GLUE
+LABELS = {  # in the table
+    "control": "control: no teacher",
+    "narrow": "narrow, from random weights",
+    "albert": "ALBERT, from random weights",
+    "student's floor": "random weights of the student's shape",
+}
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 SHORT = {"train.samples": 2000, "train.epochs": 3, "train.seeds": 3, "train.learning_rates": "[3e-4, 1e-3]"}
 LONG = {"train.samples": 4000, "train.epochs": 4, "train.seeds": 3, "train.learning_rates": "[1e-4, 3e-4]"}
@@ -254,14 +261,14 @@ def table(rows: Mapping[str, Mapping[str, Any]]) -> str:
     """Markdown; the last two columns are differences from the student, here and in the paper."""
     tasks, (student, _) = list(rows["student"]["tasks"]), rows["student"]["mean"]
     heads = ["", "MLM loss", "KL", "agreement", *tasks, "mean", "from the student", "in the paper"]
-    lines = [heads, ["---"] * len(heads)]
+    lines = [heads]
     for name, each in rows.items():
         held = [f"{each[key]:.3f}" if each.get(key) else "" for key in ("mlm_loss", "kl")]
         agreement = f"{each['agreement']:.1%}" if each.get("agreement") else ""
         shown = ["{:.1f} ± {:.1f}".format(*score) for score in (*each["tasks"].values(), each["mean"])]
         paper = f"{each['paper']:+.2f}" if each.get("paper") else ""
-        lines.append([name, *held, agreement, *shown, f"{each['mean'][0] - student:+.2f}", paper])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        lines.append([LABELS.get(name, name), *held, agreement, *shown, f"{each['mean'][0] - student:+.2f}", paper])
+    return markdown(lines)
 
 
 def main() -> None:

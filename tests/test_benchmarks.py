@@ -1,7 +1,6 @@
 """The benchmarks that need no more than this machine run, and say what they are to say."""
 
 import copy
-import importlib
 import json
 import math
 import os
@@ -96,15 +95,6 @@ def test_the_service_benchmark_runs_on_little_text(corpus, tmp_path):
     assert figures["teacher_busy"] > 0 and figures["sent_bytes_per_s"] > 0
     assert math.isclose(figures["students_per_teacher"], 1 / figures["teacher_busy"], rel_tol=0.05)
     assert min(figures["student_tokens_per_s"].values()) > 0
-
-
-@pytest.fixture
-def benchmarks(monkeypatch):
-    """Imports one of them, which import each other as scripts do; afterwards none is known any more."""
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    yield importlib.import_module
-    for path in (ROOT / "benchmarks").glob("*.py"):
-        sys.modules.pop(path.stem, None)
 
 
 @pytest.mark.parametrize("peer", ["hf", "textbrewer"])
@@ -359,16 +349,7 @@ def test_the_study_tables_differences_from_the_student(benchmarks):
         "",
     ]
     assert cells[4][:4] == ["without ce", "5.000", "0.700", "75.0%"] and cells[4][-2:] == ["-4.00", "-2.96"]
-    assert cells[5][:4] == ["student's floor", "", "", ""] and cells[5][6] == f"20.0 ± {around:.1f}"
+    assert (
+        cells[5][:4] == ["random weights of the student's shape", "", "", ""] and cells[5][6] == f"20.0 ± {around:.1f}"
+    )
     assert len(cells) == 6
-
-
-@pytest.mark.parametrize("page", ["README.md", "README.zh-CN.md"])
-def test_the_readme_shows_what_was_measured(page, benchmarks):
-    headline = benchmarks("headline")
-    study, inference = (json.loads((ROOT / f"docs/results/{name}.json").read_text()) for name in ("study", "inference"))
-    shown = (ROOT / page).read_text(encoding="utf-8")
-    rows = headline.cells(study, inference)
-    assert len(rows) == 5 and rows["teacher"][2] == "1.0x" and rows["teacher"][5] == "100 %"
-    for name, cells in rows.items():
-        assert f" | {' | '.join(cells)} |" in shown, name
