@@ -240,7 +240,8 @@ def test_the_inference_benchmark_runs_on_small_models(shards, tmp_path):
     export_onnx(load_trained(run_on(shards, tmp_path)), tmp_path / "int8", int8=True)
     for name, layers in (("teacher", 4), ("student", 1)):
         shape = ModelConfig(300, 32, 32, layers, num_heads=2, intermediate_size=64, max_positions=64)
-        save_huggingface(PretrainingModel(shape), tmp_path / name, pad_id=0, cls_id=2, sep_id=3)
+        dtype = torch.float16 if name == "student" else torch.float32
+        save_huggingface(PretrainingModel(shape), tmp_path / name, pad_id=0, cls_id=2, sep_id=3, dtype=dtype)
     command = [
         sys.executable,
         str(ROOT / "benchmarks/inference.py"),
@@ -264,7 +265,12 @@ def test_the_inference_benchmark_runs_on_small_models(shards, tmp_path):
     figures = json.loads(done.stdout.splitlines()[-1])
     assert figures == json.loads((tmp_path / "o.json").read_text()) and figures["threads"] == [1]
     assert figures["commit"] == commit()  # though the command ran elsewhere
+    assert (figures["batch"], figures["repeats"], figures["batches"], len(figures["load"])) == (32, 1, 1, 3)
     models = figures["models"]
+    assert {name: its["stored"] for name, its in models.items()} == dict(teacher="F32", student="F16", int8="")
+    assert [line for line in done.stdout.splitlines() if "speeds and memory are of fp32" in line] == [
+        "student: its file holds F16; its speeds and memory are of fp32, which it is loaded into"
+    ]
     forms = {name: list(its["megabytes"]) for name, its in models.items()}
     assert forms == dict(teacher=["litebert", "transformers"], student=["litebert", "transformers"], int8=["onnx int8"])
     for its in models.values():
@@ -297,6 +303,38 @@ def test_the_inference_benchmark_refuses_in_a_line_what_it_cannot_measure_or_wri
         line = capsys.readouterr().err
         assert line.startswith("inference: ") and said in line and line.count("\n") == 1, line
     assert precious.read_text() == '{"text": "mine"}\n' and not (tmp_path / "new.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ("--threads 0", "--threads 0: give 1 or more"),
+        ("--lengths 32 0", "--lengths 0: give 1 or more"),
+        ("--repeats 0 --batches 0", "--repeats 0: give 1 or more"),
+        ("--batches -1", "--batches -1: give 1 or more"),
+        ("--lengths 32 64 32", "--lengths 32 64 32: give each once"),
+        ("{folder}/../model", "named twice; give each model once"),
+        ("--lengths 128 256", "takes 64 tokens at most: give --lengths that it takes"),
+    ],
+)
+def test_the_inference_benchmark_refuses_in_a_line_what_would_give_no_figures(
+    asked, said, benchmarks, tmp_path, monkeypatch, capsys
+):
+    folder = tmp_path / "model"
+    shape = ModelConfig(300, 32, 32, 1, num_heads=2, intermediate_size=64, max_positions=64)
+    save_huggingface(PretrainingModel(shape), folder, pad_id=0, cls_id=2, sep_id=3)
+    inference = benchmarks("inference")
+    monkeypatch.setattr(inference, "measure", lambda models, options: pytest.fail("work was done"))
+    monkeypatch.setattr(sys, "argv", ["inference.py", str(folder), *asked.format(folder=folder).split()])
+    assert inference.main() == 2
+    line = capsys.readouterr().err
+    assert line.startswith("inference: ") and said in line and line.count("\n") == 1, line
+
+
+def test_large_figures_are_written_out(benchmarks):
+    shown = benchmarks("inference").shown
+    figures = (12940.4, 999.96, 12.345, 0.012345)
+    assert [shown(value) for value in figures] == ["12,940", "1000", "12.35", "0.01235"]
 
 
 def one_output(folder: Path, name: str) -> Path:
