@@ -30,6 +30,7 @@ from litebert.evaluate.trials import Summary
 from litebert.plan.processor import processor
 from litebert.train.commit import commit
 from litebert.train.metrics import lines_of
+from litebert.train.run import recorded
 from litebert.train.trained import load_trained
 
 ROOT = Path(__file__).parents[1]
@@ -195,13 +196,14 @@ class Study:
             serving.terminate()
             serving.wait()
 
-    def heldout(self) -> dict[str, dict[str, float]]:
-        """Figures on the same held-out samples, which each run looked at as it ended."""
+    def heldout(self) -> dict[str, dict[str, Any]]:
+        """Figures on the same held-out samples, which each run looked at as it ended, its size and its commit."""
         return {name: self._last(self.model(name)) for name in (*PRETRAINED, *STUDENTS)}
 
-    def _last(self, run: Path) -> dict[str, float]:
+    def _last(self, run: Path) -> dict[str, Any]:
         figures = [line for line in lines_of(run) if "heldout_mlm" in line][-1]
-        return {**figures, "parameters": load_trained(run).model.parameter_count()}
+        made = {"parameters": load_trained(run).model.parameter_count(), "commit": recorded(run).get("commit", "")}
+        return {**figures, **made}
 
     def finetuned(self, budget: str, together: int) -> dict[str, Any]:
         """Scores on the tasks, and of some their floors'."""
@@ -233,7 +235,10 @@ def rows_of(heldout: Mapping[str, Any], tasks: Mapping[str, Any]) -> dict[str, d
 
 
 def row(name: str, heldout: Mapping[str, Any], tasks: Mapping[str, Any]) -> dict[str, Any]:
-    """Of the table: losses in nats, scores in per cent with half the widths of their intervals."""
+    """Of the table: losses in nats, scores in per cent with half the widths of their intervals, and by seed.
+
+    The commit is that which the model's pretraining or distillation began at.
+    """
     return {
         "parameters": heldout[name]["parameters"],
         "mlm_loss": round(heldout[name]["heldout_mlm"], 4),
@@ -241,6 +246,7 @@ def row(name: str, heldout: Mapping[str, Any], tasks: Mapping[str, Any]) -> dict
         "agreement": round(heldout[name].get("heldout_agreement", 0.0), 4),
         **scores(tasks[name]["tasks"], "model"),
         "paper": PAPER.get(name),
+        "commit": heldout[name]["commit"],
     }
 
 
@@ -248,7 +254,11 @@ def scores(tasks: Sequence[Mapping[str, Any]], arm: str) -> dict[str, Any]:
     """Of each task, and of their mean, of which each seed gives one."""
     by_seed = {task["task"]: task[arm]["test"][task["metric"]]["scores"] for task in tasks}
     means = [sum(seed) / len(seed) for seed in zip(*by_seed.values(), strict=True)]
-    return {"tasks": {task: percent(each) for task, each in by_seed.items()}, "mean": percent(means)}
+    return {
+        "tasks": {task: percent(each) for task, each in by_seed.items()},
+        "mean": percent(means),
+        "seeds": {task: [round(100 * score, 2) for score in each] for task, each in by_seed.items()},
+    }
 
 
 def percent(by_seed: Sequence[float]) -> list[float]:

@@ -361,7 +361,7 @@ def test_the_study_tables_differences_from_the_student(benchmarks):
         return {"task": name, "metric": "f1", **arms}
 
     heldout = {
-        name: {"parameters": 10, "heldout_mlm": 5.0, **beside}
+        name: {"parameters": 10, "heldout_mlm": 5.0, "commit": f"of {name}", **beside}
         for name, beside in (
             ("teacher", {}),
             ("student", {"heldout_kl": 0.5, "heldout_agreement": 0.75}),
@@ -373,7 +373,10 @@ def test_the_study_tables_differences_from_the_student(benchmarks):
         name: {"tasks": [task("a", mean, one), task("b", mean - 0.2, other)]}
         for name, (mean, one, other) in scores.items()
     }
-    table = study.table(study.rows_of(heldout, tasks))
+    rows = study.rows_of(heldout, tasks)
+    assert rows["teacher"]["seeds"] == {"a": [65.0, 66.0, 67.0], "b": [45.0, 46.0, 47.0]}
+    assert rows["student's floor"]["seeds"]["b"] == [9.0, 10.0, 11.0] and rows["student"]["commit"] == "of student"
+    table = study.table(rows)
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()]
     assert cells[0][4:6] == ["a", "b"] and len({len(row) for row in cells}) == 1
     around = 100 * 4.303 * 0.01 / 3**0.5  # of Student's t at two degrees of freedom
