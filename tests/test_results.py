@@ -14,6 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 RESULTS = {path.stem: json.loads(path.read_text()) for path in (ROOT / "docs/results").glob("*.json")}
+LIBRARIES = ("torch", "transformers", "onnxruntime")  # whose versions stand by themselves
 Rows = list[list[str]]
 # By position, what each name and each head of the Chinese README has in it, whatever else it says.
 MODELS = ("教师", "ALBERT", "学生", "窄", "对照", "随机")
@@ -147,3 +148,37 @@ def test_the_page_on_export_shows_scores_and_speeds() -> None:
             row += [f"{latency[length][1]:.1f}" for length in lengths]
             expected.append(row + [f"{median:,.0f} ({times:.1f}x)" for median, times in medians])
     assert shown("docs/export.md", "ms, 32 tokens")[1:] == expected
+
+
+def test_the_page_on_benchmarks_shows_their_figures() -> None:
+    data, step, distill, service = (RESULTS[name] for name in ("data", "train_step", "distill", "service"))
+    tasks = [task for scores in RESULTS["int8"]["scores"].values() for task in scores.values()]
+    hugging_face, textbrewer = (distill[f"live_ratio_vs_{peer}"] for peer in ("hf", "textbrewer"))
+    expected = [
+        ("text to masked shards", f"{data['mb_per_s_per_core']:.1f}, {data['mb_per_s_per_core_ngram_pieces']:.1f}"),
+        ("a further masked copy", f"{data['copy_share']:.1%}"),
+        ("WordPiece", f"{data['ratio_vs_tokenizers']}x"),
+        ("a training step", f"{step['ratio_vs_hf']['albert-tiny']}x"),
+        ("12 x 768 at length 512", f"{step['ratio_vs_hf']['bert-base']}x"),
+        ("a live step", f"{hugging_face['bert-base']}x, {hugging_face['small']}x"),
+        ("beside TextBrewer", f"{textbrewer['bert-base']}x, {textbrewer['small']}x"),
+        ("a step on stored answers", ", ".join(map(str, distill["stored_over_mlm"].values()))),
+        ("what a student waits", f"{service['service_wait_share']:.2%}"),
+        ("students that one teacher", f"{service['students_per_teacher']}"),
+        ("what int8 costs", f"{max(100 * abs(task['fp32'] - task['int8']) for task in tasks):.1f} points"),
+    ]
+    rows = shown("docs/benchmarks.md", "what it says")
+    for said, figure in expected:
+        assert [row[2] for row in rows if row[1].startswith(said)] == [figure]
+
+
+def test_the_page_on_benchmarks_says_what_each_result_holds() -> None:
+    expected = []
+    for name, result in sorted(RESULTS.items()):
+        libraries = result.get("versions", [name for name in LIBRARIES if name in result])
+        named = ", ".join(library for library in libraries if library != "python")
+        commit = result["commit"][:7] if "commit" in result else "not kept"
+        expected.append([f"{name}.json", commit, named or "none"])
+        assert result["processor"] == "AMD EPYC"
+    found = shown("docs/benchmarks.md", "spread")[1:]
+    assert [row[:3] for row in found] == expected
