@@ -132,7 +132,7 @@ class Model:
 
 def _stored(folder: Path) -> str:
     """Precision of its largest tensor, which is that of all matrices."""
-    found = {}
+    found: dict[int, str] = {}
     for path in folder.glob("*.safetensors"):
         with safe_open(path, "pt") as file:
             slices = [file.get_slice(name) for name in file.offset_keys()]
