@@ -136,7 +136,7 @@ def draw(study: Mapping[str, Any], inference: Mapping[str, Any], int8: Mapping[s
         axes.plot([small], [end], "D", color=color, markerfacecolor=color if measured else "white")
         size = f"{rows[name]['parameters'] / 1e6:.1f} M parameters"
         for text, above in ((label, 4), (size, -12)):
-            axes.annotate(text, (base, mean), (6, above), textcoords="offset points", color=color, fontsize=9)
+            axes.annotate(text, (base, mean), (8, above), textcoords="offset points", color=color, fontsize=9)
     _floor(axes, rows[RANDOM]["mean"])
     _legend(axes)
     axes.set(xscale="log", xlim=(0.9, 16), xlabel="times the teacher's samples/s in PyTorch")
