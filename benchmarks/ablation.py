@@ -33,6 +33,7 @@ from litebert.data.loader import Loader
 from litebert.data.plan import DataConfig
 from litebert.data.split import Split
 from litebert.evaluate.heldout import Heldout, evaluate_heldout
+from litebert.evaluate.markdown import markdown
 from litebert.model import PretrainingModel
 from litebert.objectives import PretrainingObjective
 from litebert.plan.processor import processor
@@ -183,19 +184,14 @@ def table(rows: dict[str, dict[str, Any]]) -> str:
     """Markdown."""
 
     def percent(found: list[float] | None) -> str:
-        return "" if found is None else f"{found[0]:.1%} [{found[1]:.1%}, {found[2]:.1%}]"
+        return "" if found is None else "{:.1f}% [{:.1f}, {:.1f}]".format(*(100 * x for x in found))
 
-    lines = [
-        "| | parameters | MLM loss | MLM accuracy | SOP | NSP | tokens/s | the paper's average |",
-        "|---" * 8 + "|",
-    ]
-    lines += [
-        f"| {name} | {row['parameters']:,} | {row['mlm_loss']:.3f} | {row['mlm_accuracy']:.1%} "
-        f"| {percent(row['sop_accuracy'])} | {percent(row['nsp_accuracy'])} "
-        f"| {row['tokens_per_s']:,} | {row['paper']} |"
-        for name, row in rows.items()
-    ]
-    return "\n".join(lines)
+    lines = [["", "parameters", "MLM loss", "MLM accuracy", "SOP", "NSP", "tokens/s of a core", "the paper's average"]]
+    for name, row in rows.items():
+        figures = [f"{row['parameters']:,}", f"{row['mlm_loss']:.3f}", f"{row['mlm_accuracy']:.1%}"]
+        figures += [percent(row[f"{task}_accuracy"]) for task in ("sop", "nsp")]
+        lines.append([name, *figures, f"{row['tokens_per_s']:,}", str(row["paper"])])
+    return markdown(lines)
 
 
 def main() -> None:

@@ -263,7 +263,7 @@ def main() -> None:
         "live_ratio_vs_textbrewer": ratios(found, "textbrewer"),
         "stored_over_mlm": {name: stored_over_mlm(figures["tokens_per_s"]) for name, figures in found.items()},
         "shapes": found,
-        "hardware": hardware,
+        "processor": hardware,
         "threads": torch.get_num_threads(),
         "load": os.getloadavg(),
         "versions": versions

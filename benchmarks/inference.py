@@ -12,7 +12,8 @@ What is timed is what a user of an encoder runs, ids to last hidden states, with
 file the part that leads there. Tokenizing is not in it. All samples of a batch have the length, so that none is padded.
 
 - parameters: of the encoder, embeddings and layers, without heads; what layers share counts once;
-- MB: of the weights' file as it is exported, heads included;
+- MB: of the weights' file as it is exported, heads included; a line says where that is of fp16, as `--half` makes it:
+  what is timed computes in fp32 all the same;
 - memory: MB that a fresh process has had at most once it has loaded the encoder and run one batch, of 32 samples of 128
   tokens (or the model's longest), and had before it opened the encoder, with its libraries imported (transformers
   imports some later). With the first number of --threads;
@@ -28,6 +29,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import math
 import os
 import subprocess
 import sys
@@ -44,8 +46,10 @@ import onnx.utils
 import onnxruntime
 import torch
 import transformers
+from safetensors import safe_open
 
 from litebert.evaluate.candidate import Candidate
+from litebert.evaluate.markdown import markdown
 from litebert.evaluate.output import check
 from litebert.export.huggingface import export_huggingface
 from litebert.export.onnx_folder import export_onnx
@@ -74,6 +78,7 @@ class Model:
         parameters: of the encoder.
         positions: tokens of its longest input.
         vocab_size: number of ids.
+        stored: precision of the weights' file, in safetensors' words (F32); empty of an ONNX file.
         files: by form, what its process opens.
         megabytes: by form, of the weights as they are exported.
     """
@@ -83,6 +88,7 @@ class Model:
     parameters: int
     positions: int
     vocab_size: int
+    stored: str
     files: dict[str, Path]
     megabytes: dict[str, float]
 
@@ -120,7 +126,18 @@ class Model:
             files[form] = _encoder(folder, made / f"{form}.onnx") if is_onnx else folder
             weights = folder.glob("model.onnx" if is_onnx else "*.safetensors")
             megabytes[form] = sum(file.stat().st_size for file in weights) / 1e6
-        return cls(path, None, sum(sizes.values()), config.max_position_embeddings, config.vocab_size, files, megabytes)
+        limits = config.max_position_embeddings, config.vocab_size
+        return cls(path, None, sum(sizes.values()), *limits, _stored(described), files, megabytes)
+
+
+def _stored(folder: Path) -> str:
+    """Precision of its largest tensor, which is that of all matrices."""
+    found: dict[int, str] = {}
+    for path in folder.glob("*.safetensors"):
+        with safe_open(path, "pt") as file:
+            slices = [file.get_slice(name) for name in file.offset_keys()]
+            found |= {math.prod(part.get_shape()): str(part.get_dtype()) for part in slices}
+    return found[max(found)] if found else ""
 
 
 def _precision(folder: Path) -> str:
@@ -206,6 +223,7 @@ def measure(models: dict[str, Model], options: argparse.Namespace) -> dict[str, 
             "fingerprint": model.fingerprint,
             "parameters": model.parameters,
             "max_positions": model.positions,
+            "stored": model.stored,
             "megabytes": {form: round(size, 2) for form, size in model.megabytes.items()},
             **{key: {} for key in ("peak_megabytes", "library_megabytes", "latency_ms", "samples_per_s")},
         }
@@ -239,21 +257,22 @@ def labelled(form: str, threads: int) -> str:
 
 def sizes(found: dict[str, dict[str, Any]]) -> str:
     """Of what does not take time, in Markdown."""
-    rows = [
-        ["model", "parameters", "form", "MB", "memory, MB", "of it imports"],
-        ["---", "---:", "---", *["---:"] * 3],
-    ]
+    rows = [["model", "parameters", "form", "MB", "memory, MB", "of it imports"]]
     for name, figures in found.items():
         for form, size in figures["megabytes"].items():
             memory = (f"{figures[key][form]:,.0f}" for key in ("peak_megabytes", "library_megabytes"))
             rows.append([name, f"{figures['parameters']:,}", form, f"{size:,.1f}", *memory])
-    return markdown(rows)
+    halved = [
+        f"\n{name}: its file holds {figures['stored']}; its speeds and memory are of fp32, which it is loaded into"
+        for name, figures in found.items()
+        if figures["stored"] not in ("", "F32")
+    ]
+    return "\n".join([markdown(rows, (1, 3, 4, 5)), *halved])
 
 
 def speeds(found: dict[str, dict[str, Any]], lengths: Sequence[int]) -> str:
     """Latency and throughput in Markdown: median (quartiles), and how many times as fast as the first model."""
     rows = [["form", "model", *(f"{unit}, {length} tokens" for unit in ("ms", "samples/s") for length in lengths)]]
-    rows.append(["---", "---", *["---:"] * (2 * len(lengths))])
     first = next(iter(found.values()))
     for form in dict.fromkeys(form for figures in found.values() for form in figures["latency_ms"]):
         for name, figures in found.items():
@@ -264,7 +283,7 @@ def speeds(found: dict[str, dict[str, Any]], lengths: Sequence[int]) -> str:
                     for length in lengths
                 ]
                 rows.append([form, name, *cells])
-    return markdown(rows)
+    return markdown(rows, range(2, 2 + 2 * len(lengths)))
 
 
 def cell(figures: dict[str, list[float]], first: dict[str, list[float]], length: str, power: int) -> str:
@@ -272,11 +291,43 @@ def cell(figures: dict[str, list[float]], first: dict[str, list[float]], length:
         return "-"
     low, median, high = figures[length]
     ratio = f" {(median / first[length][1]) ** power:.2f}x" if length in first else ""
-    return f"{median:,.4g} ({low:,.4g} to {high:,.4g}){ratio}"
+    return f"{shown(median)} ({shown(low)} to {shown(high)}){ratio}"
 
 
-def markdown(rows: Sequence[Sequence[str]]) -> str:
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+def shown(value: float) -> str:
+    """Four digits, and all that are before the point."""
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
+
+
+def check_asked(options: argparse.Namespace) -> None:
+    """Raises ValueError for what could not be measured, before anything is."""
+    for name in ("threads", "lengths", "repeats", "batches"):
+        asked = getattr(options, name)
+        values = asked if isinstance(asked, list) else [asked]
+        if wrong := [value for value in values if value < 1]:
+            raise ValueError(f"--{name} {wrong[0]}: give 1 or more")
+        if len(set(values)) < len(values):
+            raise ValueError(f"--{name} {' '.join(map(str, values))}: give each once")
+    paths = [path.resolve() for path in options.models]
+    for path, whole in zip(options.models, paths, strict=True):
+        if paths.count(whole) > 1:
+            raise ValueError(f"{path}: named twice; give each model once")
+
+
+def opened(paths: Sequence[Path], lengths: Sequence[int], folder: Path) -> dict[str, Model]:
+    """Models by name, which is their paths where their folders' names are the same.
+
+    Args:
+        lengths: of which each model is to take one at least.
+        folder: for what is made of them.
+    """
+    names, found = [path.resolve().name for path in paths], {}
+    for number, (name, path) in enumerate(zip(names, paths, strict=True)):
+        model = Model.of(path, folder / str(number))
+        if model.positions < min(lengths):
+            raise ValueError(f"{path}: takes {model.positions} tokens at most: give --lengths that it takes")
+        found[name if names.count(name) == 1 else str(path)] = model
+    return found
 
 
 def main() -> int:
@@ -290,20 +341,15 @@ def main() -> int:
     options = parser.parse_args()
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    names = [path.resolve().name for path in options.models]
-    begin = time.monotonic()
+    begin, load = time.monotonic(), os.getloadavg()
     try:
+        check_asked(options)
         if options.output:
             fields, _ = KINDS["speeds"]
             check(options.output, fields)
         with tempfile.TemporaryDirectory() as folder:
-            models = {
-                name if names.count(name) == 1 else str(path): Model.of(path, Path(folder) / str(number))
-                for number, (name, path) in enumerate(zip(names, options.models, strict=True))
-            }
-            print(
-                f"{processor()}, load {os.getloadavg()[0]:.1f}, {options.repeats} x {CALLS} calls at batch 1,", end=" "
-            )
+            models = opened(options.models, options.lengths, Path(folder))
+            print(f"{processor()}, load {load[0]:.1f}, {options.repeats} x {CALLS} calls at batch 1,", end=" ")
             print(f"{options.batches} at batch {BATCH}, in turn", flush=True)
             found = measure(models, options)
     except (ValueError, OSError) as error:
@@ -311,7 +357,9 @@ def main() -> int:
         return 2
     print(f"\n{sizes(found)}\n\n{speeds(found, options.lengths)}\n\n{time.monotonic() - begin:.0f} s in all")
     versions = {library.__name__: library.__version__ for library in (torch, transformers, onnxruntime)}
-    report = {"models": found, **versions, "processor": processor(), "threads": options.threads, "commit": commit()}
+    asked = {name: getattr(options, name) for name in ("threads", "repeats", "batches")}
+    machine = {"processor": processor(), "load": load, "commit": commit()}
+    report = {"models": found, **versions, "batch": BATCH, **asked, **machine}
     print(json.dumps(report), flush=True)
     if options.output:
         write(options.output, json.dumps(report, indent=1) + "\n")

@@ -173,7 +173,7 @@ def main() -> None:
         figures = measured(Path(scratch), options.steps, options.width)
     for name, value in figures.items():
         print(f"{name:22} {value}")
-    machine = {"hardware": processor(), "cores": len(os.sched_getaffinity(0)), "load": os.getloadavg()}
+    machine = {"processor": processor(), "cores": len(os.sched_getaffinity(0)), "load": os.getloadavg()}
     print(json.dumps({**figures, "width": options.width, "steps": options.steps, **machine, "commit": commit()}))
 
 

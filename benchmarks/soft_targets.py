@@ -232,7 +232,7 @@ def main() -> int:
     hardware = torch.cuda.get_device_name() if device.type == "cuda" else processor()
     print(f"{hardware}, {torch.get_num_threads()} threads")
     figures = compare(model.requires_grad_(False), split, options.positions, options.repeats, device)
-    print(json.dumps({**figures, "hardware": hardware, "torch": torch.__version__, "commit": commit()}))
+    print(json.dumps({**figures, "processor": hardware, "torch": torch.__version__, "commit": commit()}))
     return 0
 
 

@@ -25,10 +25,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from litebert.evaluate.markdown import markdown
 from litebert.evaluate.trials import Summary
 from litebert.plan.processor import processor
 from litebert.train.commit import commit
 from litebert.train.metrics import lines_of
+from litebert.train.run import recorded
 from litebert.train.trained import load_trained
 
 ROOT = Path(__file__).parents[1]
@@ -97,6 +99,12 @@ STUDENTS: Mapping[str, Mapping[str, object]] = {
     "albert": ALBERT,
 }
 PAPER = {"without ce": -2.96, "without cos": -1.46, "without mlm": -0.31, "from random weights": -3.69}  # of GLUE
+LABELS = {  # in the table
+    "control": "control: no teacher",
+    "narrow": "narrow, from random weights",
+    "albert": "ALBERT, from random weights",
+    "student's floor": "random weights of the student's shape",
+}
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 SHORT = {"train.samples": 2000, "train.epochs": 3, "train.seeds": 3, "train.learning_rates": "[3e-4, 1e-3]"}
 LONG = {"train.samples": 4000, "train.epochs": 4, "train.seeds": 3, "train.learning_rates": "[1e-4, 3e-4]"}
@@ -188,13 +196,14 @@ class Study:
             serving.terminate()
             serving.wait()
 
-    def heldout(self) -> dict[str, dict[str, float]]:
-        """Figures on the same held-out samples, which each run looked at as it ended."""
+    def heldout(self) -> dict[str, dict[str, Any]]:
+        """Figures on the same held-out samples, which each run looked at as it ended, its size and its commit."""
         return {name: self._last(self.model(name)) for name in (*PRETRAINED, *STUDENTS)}
 
-    def _last(self, run: Path) -> dict[str, float]:
+    def _last(self, run: Path) -> dict[str, Any]:
         figures = [line for line in lines_of(run) if "heldout_mlm" in line][-1]
-        return {**figures, "parameters": load_trained(run).model.parameter_count()}
+        made = {"parameters": load_trained(run).model.parameter_count(), "commit": recorded(run).get("commit", "")}
+        return {**figures, **made}
 
     def finetuned(self, budget: str, together: int) -> dict[str, Any]:
         """Scores on the tasks, and of some their floors'."""
@@ -226,7 +235,10 @@ def rows_of(heldout: Mapping[str, Any], tasks: Mapping[str, Any]) -> dict[str, d
 
 
 def row(name: str, heldout: Mapping[str, Any], tasks: Mapping[str, Any]) -> dict[str, Any]:
-    """Of the table: losses in nats, scores in per cent with half the widths of their intervals."""
+    """Of the table: losses in nats, scores in per cent with half the widths of their intervals, and by seed.
+
+    The commit is that which the model's pretraining or distillation began at.
+    """
     return {
         "parameters": heldout[name]["parameters"],
         "mlm_loss": round(heldout[name]["heldout_mlm"], 4),
@@ -234,6 +246,7 @@ def row(name: str, heldout: Mapping[str, Any], tasks: Mapping[str, Any]) -> dict
         "agreement": round(heldout[name].get("heldout_agreement", 0.0), 4),
         **scores(tasks[name]["tasks"], "model"),
         "paper": PAPER.get(name),
+        "commit": heldout[name]["commit"],
     }
 
 
@@ -241,7 +254,11 @@ def scores(tasks: Sequence[Mapping[str, Any]], arm: str) -> dict[str, Any]:
     """Of each task, and of their mean, of which each seed gives one."""
     by_seed = {task["task"]: task[arm]["test"][task["metric"]]["scores"] for task in tasks}
     means = [sum(seed) / len(seed) for seed in zip(*by_seed.values(), strict=True)]
-    return {"tasks": {task: percent(each) for task, each in by_seed.items()}, "mean": percent(means)}
+    return {
+        "tasks": {task: percent(each) for task, each in by_seed.items()},
+        "mean": percent(means),
+        "seeds": {task: [round(100 * score, 2) for score in each] for task, each in by_seed.items()},
+    }
 
 
 def percent(by_seed: Sequence[float]) -> list[float]:
@@ -254,14 +271,14 @@ def table(rows: Mapping[str, Mapping[str, Any]]) -> str:
     """Markdown; the last two columns are differences from the student, here and in the paper."""
     tasks, (student, _) = list(rows["student"]["tasks"]), rows["student"]["mean"]
     heads = ["", "MLM loss", "KL", "agreement", *tasks, "mean", "from the student", "in the paper"]
-    lines = [heads, ["---"] * len(heads)]
+    lines = [heads]
     for name, each in rows.items():
         held = [f"{each[key]:.3f}" if each.get(key) else "" for key in ("mlm_loss", "kl")]
         agreement = f"{each['agreement']:.1%}" if each.get("agreement") else ""
         shown = ["{:.1f} ± {:.1f}".format(*score) for score in (*each["tasks"].values(), each["mean"])]
         paper = f"{each['paper']:+.2f}" if each.get("paper") else ""
-        lines.append([name, *held, agreement, *shown, f"{each['mean'][0] - student:+.2f}", paper])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        lines.append([LABELS.get(name, name), *held, agreement, *shown, f"{each['mean'][0] - student:+.2f}", paper])
+    return markdown(lines)
 
 
 def main() -> None:

@@ -333,7 +333,7 @@ def main() -> None:
         "ratio_vs_hf": {name: figures.pop("ratio_vs_hf") for name, figures in found.items()},
         "shapes": found,
         "memory": None if options.quick else memory(options.shapes[0], vocab_size),
-        "hardware": hardware,
+        "processor": hardware,
         "threads": torch.get_num_threads(),
         "versions": versions | {"python": platform.python_version()},
         "commit": commit(),

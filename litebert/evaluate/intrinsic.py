@@ -16,6 +16,7 @@ from litebert.data.columns import Columns, ranges
 from litebert.data.split import Split
 from litebert.evaluate.groups import Grouped, Groups
 from litebert.evaluate.heldout import wilson_interval
+from litebert.evaluate.markdown import markdown
 from litebert.evaluate.parts import columns_of, micro_batches, parts
 from litebert.evaluate.strangers import strangers
 from litebert.model.cross_entropy import each_cross_entropy
@@ -200,7 +201,7 @@ def _means(sums: Sequence[float], of_words: bool) -> dict[str, float]:
 def groups_table(figures: Intrinsic, sop_accuracy: float | None) -> str:
     """The figures in Markdown, with the accuracy on pairs as they are; of many groups, those with the most tokens."""
     heads = ["masked tokens by", "", "tokens", "loss", "unigram", "accuracy", "whole words right"]
-    rows = [heads, ["---", "---", *["---:"] * 5]]
+    rows = [heads]
     for grouping, groups in figures.mlm_by.items():
         largest = sorted(groups, key=lambda name: -groups[name]["masked_tokens"])[:_SHOWN]
         for name in (name for name in groups if name in largest):
@@ -210,7 +211,7 @@ def groups_table(figures: Intrinsic, sop_accuracy: float | None) -> str:
             rows.append([grouping, name, f"{its['masked_tokens']:,}", *losses, f"{its['mlm_accuracy']:.1%}", words])
         if more := len(groups) - len(largest):
             rows.append([grouping, f"and {more:,} more", *[""] * 5])
-    text = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    text = markdown(rows, range(2, 7))
     check = figures.sop_strangers
     if check is None or sop_accuracy is None:
         return text

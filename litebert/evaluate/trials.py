@@ -21,6 +21,7 @@ from litebert.evaluate.candidate import Candidate
 from litebert.evaluate.config import FinetuneConfig
 from litebert.evaluate.distillation import Teaching
 from litebert.evaluate.finetuning import MEASURED, PreparedTask, Trial, family_of, length_of
+from litebert.evaluate.markdown import markdown
 from litebert.evaluate.prediction import device
 from litebert.evaluate.tasks import Task
 from litebert.train.run import write
@@ -326,7 +327,7 @@ def table(results: Mapping[str, Any]) -> str:
         "learning rate",
         "seconds",
     ]
-    rows = [heads, ["---"] * len(heads)]
+    rows = [heads]
     for facts in results["tasks"]:
         metric, model = facts["metric"], facts["model"]
         other = {arm: _percent(facts[arm]["test"][metric]) if arm in facts else "" for arm in ARMS}
@@ -335,7 +336,7 @@ def table(results: Mapping[str, Any]) -> str:
         both = [_percent(model[split][metric]) for split in MEASURED]
         named = [facts["task"], metric, *both, other["floor"], difference, other["shuffled"], other["distilled"]]
         rows.append([*named, f"{model['learning_rate']:g}", f"{seconds:.0f}"])
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return markdown(rows)
 
 
 def _percent(summary: Mapping[str, Any]) -> str:

@@ -28,12 +28,14 @@ class Score:
     Attributes:
         mean: of it.
         interval: 95 %; None of one seed.
-        scores: of the seeds; empty of a difference.
+        scores: of the seeds; empty of a difference, and where mean and interval are all that is known.
+        seeds: how many ``interval`` is of by Student's t, where there are no scores; 0 of a difference.
     """
 
     mean: float
     interval: Interval | None
     scores: tuple[float, ...] = ()
+    seeds: int = 0
 
 
 @dataclasses.dataclass(frozen=True)

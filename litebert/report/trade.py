@@ -199,10 +199,26 @@ def _clear(score: Score, floor: Score) -> bool:
 
 def _margin(parts: Sequence[tuple[float, Score]]) -> float | None:
     """Half the width of a weighted sum's 95 % interval (Welch 1947); None where one is of a single seed."""
-    if any(len(score.scores) < 2 for _, score in parts):
+    known = [(weight, _spread(score)) for weight, score in parts]
+    spreads = [(weight**2 * spread[0], spread[1]) for weight, spread in known if spread]
+    if len(spreads) < len(parts):
         return None
-    spreads = [(weight**2 * variance(its.scores) / len(its.scores), len(its.scores) - 1) for weight, its in parts]
     if not (total := sum(spread for spread, _ in spreads)):
         return 0.0
     freedom = total**2 / sum(spread**2 / own for spread, own in spreads)
-    return float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom)) * math.sqrt(total)
+    return _quantile(freedom) * math.sqrt(total)
+
+
+def _spread(score: Score) -> tuple[float, int] | None:
+    """Variance of a mean, and its degrees of freedom; None of a single seed."""
+    if (count := len(score.scores)) > 1:
+        return variance(score.scores) / count, count - 1
+    if score.seeds > 1 and score.interval:
+        low, high = score.interval
+        return ((high - low) / 2 / _quantile(score.seeds - 1)) ** 2, score.seeds - 1
+    return None
+
+
+def _quantile(freedom: float) -> float:
+    """Of Student's t: half the width of a 95 % interval, in standard errors."""
+    return float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom))

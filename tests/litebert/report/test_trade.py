@@ -75,6 +75,17 @@ def test_an_interval_of_a_share_holds_the_truth_19_times_of_20(floor: float) -> 
     assert 0.935 < held / draws < 0.975
 
 
+def test_mean_and_interval_say_as_much_of_a_share_as_the_scores() -> None:
+    drawn = [(0.45, 0.47, 0.5), (0.58, 0.6, 0.68), (0.3, 0.31, 0.35)]
+    scores = [mean_of([Score(fmean(each), None, each)]) for each in drawn]
+    told = [Score(score.mean, score.interval, seeds=3) for score in scores]
+    for number in (2, 3):
+        known, found = share(*scores[:number]), share(*told[:number])
+        assert known.interval and found.interval and found.mean == known.mean
+        assert found.interval == pytest.approx(known.interval) and known.interval[0] < known.mean - 0.01
+    assert share(Score(0.4, None, seeds=1), told[1]).interval is None
+
+
 def test_of_a_single_seed_there_is_no_interval() -> None:
     one, three = Score(0.5, None, (0.5,)), Score(0.6, (0.5, 0.7), (0.5, 0.6, 0.7))
     assert share(one, three) == Score(0.5 / 0.6, None)
