@@ -21,20 +21,26 @@ def lead(runs: Sequence[Run], measured: Mapping[str, Measured], trades: Sequence
 def _kept(students: Sequence[Trade]) -> str:
     """What the best student keeps of its teacher's score; empty where none has one to hold against it."""
     scored = [(its, its.kept) for its in students if its.kept]
-    learnt = [(its, share) for its, share in scored if its.above]
     if not scored:
-        return ""
-    best, share = max(learnt or scored, key=lambda pair: pair[1].mean)
-    of = best.metric or "score"
-    where = f"mean {of} over {len(best.tasks)} tasks" if len(best.tasks) > 1 else f"{of} on {best.tasks[0]}"
-    if not learnt:
-        return (
-            f"{best.teacher}'s {where} is not clearly above random weights: a share of it says nothing. "
-            f"{best.run} has {_saved(best)}."
-        )
+        return next((_unclear(its) for its in students if not its.above), "")
+    best, share = max(scored, key=lambda pair: pair[1].mean)
     around = f" ({100 * share.interval[0]:.0f}–{100 * share.interval[1]:.0f})" if share.interval else ""
-    kept = f"{best.run} keeps {share.mean:.0%}{around} of {best.teacher}'s {where}"
-    return f"{_among(len(learnt))}{kept}, with {_saved(best)}."
+    kept = f"{best.run} keeps {share.mean:.0%}{around} of {best.teacher}'s {_scored(best)}"
+    floor = "" if best.lead else " No floor was measured: random weights may keep much of it too."
+    return f"{_among(len(scored))}{kept}, with {_saved(best)}.{floor}"
+
+
+def _unclear(its: Trade) -> str:
+    """Why there is no share of a teacher's score."""
+    return (
+        f"{its.teacher}'s {_scored(its)} is not clearly above random weights: no share of it is said. "
+        f"{its.run} has {_saved(its)}."
+    )
+
+
+def _scored(its: Trade) -> str:
+    of = its.metric or "score"
+    return f"mean {of} over {len(its.tasks)} tasks" if len(its.tasks) > 1 else f"{of} on {its.tasks[0]}"
 
 
 def _behind(students: Sequence[Trade], runs: Sequence[Run], measured: Mapping[str, Measured]) -> str:
@@ -109,10 +115,12 @@ def of_trades(trades: Sequence[Trade], measured: Mapping[str, Measured]) -> list
             found.append(
                 f"{its.run} was not fine-tuned as {its.teacher} was on {_and(reasons)}: no share is said of it."
             )
-    if any(its.kept for its in trades):
+    if any(its.lead for its in trades):
+        found.append("The lead over the floor is the teacher's over random weights of the run's own shape.")
+    if unclear := [its for its in trades if not its.above]:
         found.append(
-            "The lead over the floor is the teacher's over random weights of the run's own shape; where that is not "
-            "clear of chance, no share of it is said."
+            f"No share is said for {_and([its.run for its in unclear])}: the teacher's score is not clearly above "
+            "random weights, of its own shape or of the run's."
         )
     if any(its.plain for its in trades):
         found.append(
@@ -134,7 +142,8 @@ def _floors(runs: Sequence[Run], measured: Mapping[str, Measured]) -> str:
     above = [its for its in scores if its.above and its.above.interval and its.above.interval[0] > 0]
     if not scores:
         return ""
-    return f"Of {_count(len(scores), 'score')} on tasks, {len(above)} clearly above random weights of the same shape."
+    are = "is" if len(scores) == 1 else "are"
+    return f"{len(above)} of {_count(len(scores), 'task score')} {are} clearly above random weights of the same shape."
 
 
 def notes(runs: Sequence[Run], measured: Mapping[str, Measured]) -> list[str]:
@@ -162,7 +171,8 @@ def of_tasks(measured: Mapping[str, Measured]) -> list[str]:
     every = [its for each in measured.values() for its in each.tasks]
     found = [
         "Scores are in per cent on test sets, means over seeds with 95 % intervals (Student's t). The floor is "
-        "what random weights of the same shape reach on the same budget; what is above it, pretraining brought."
+        "what random weights of the same shape reach on the same budget; what is above it, pretraining brought. "
+        "No share is said of a teacher's score that is not clearly above a floor."
     ]
     if any(its.taught for its in every):
         found.append(

@@ -32,8 +32,8 @@ class Trade:
         metric: of ``tasks``; empty where it differs.
         score: of the run, the mean over ``tasks``.
         above: whether the teacher's score is clearly above each floor that there is, its own and the run's.
-        kept: share of the teacher's score.
-        lead: share of what the teacher is above random weights of the run's shape, if it clearly is.
+        kept: share of the teacher's score; None where that is not ``above``.
+        lead: share of what the teacher is above random weights of the run's shape, if that floor was measured too.
         plain: times as fast as the teacher, both in fp32.
         small: times as fast in int8 as the teacher in fp32.
     """
@@ -90,11 +90,16 @@ def counterpart(scores: TaskScores, its: Measured) -> TaskScores | None:
 
 def kept(own: TaskScores, teacher: TaskScores) -> tuple[Score | None, Score | None]:
     """Shares of a teacher's score, and of its lead over the run's floor, on the same task; None as ``Trade`` says."""
-    leads = own.floor is not None and _clear(teacher.model, own.floor)
+    if not above(own, teacher) or teacher.model.mean <= 0:
+        return None, None
     if own is teacher:
-        return Score(1.0, None), Score(1.0, None) if leads else None
-    whole = share(own.model, teacher.model) if teacher.model.mean > 0 else None
-    return whole, share(own.model, teacher.model, own.floor) if leads else None
+        return Score(1.0, None), Score(1.0, None) if own.floor else None
+    return share(own.model, teacher.model), share(own.model, teacher.model, own.floor) if own.floor else None
+
+
+def above(own: TaskScores, teacher: TaskScores) -> bool:
+    """Whether a teacher's score is clearly above each floor that there is, its own and a run's, on the same task."""
+    return all(_clear(teacher.model, its.floor) for its in (own, teacher) if its.floor)
 
 
 def share(part: Score, whole: Score, floor: Score | None = None) -> Score:
@@ -161,7 +166,7 @@ def _trade(run: Run, teacher: Run, measured: Mapping[str, Measured], shared: Seq
         unlike=_unlike(own, its),
         metric=mine.metric if mine else "",
         score=mine.model if mine else None,
-        above=all(_clear(theirs.model, each.floor) for each in (mine, theirs) if theirs and each and each.floor),
+        above=not (mine and theirs) or above(mine, theirs),
         kept=shares[0],
         lead=shares[1],
         plain=times(same, plain) if same else None,

@@ -89,7 +89,7 @@ def test_held_out_figures_are_the_files(page: Page, folder: Path) -> None:
 
 def test_scores_are_the_files(page: Page, folder: Path) -> None:
     rows = {row["run"]: row for row in page.table("task", "above the floor")}
-    assert rows.keys() == {"one", "two"} and "Of 2 scores on tasks, 2 clearly above random weights" in page.text
+    assert rows.keys() == {"one", "two"} and "2 of 2 task scores are clearly above random weights" in page.text
     for name, file in (("one", "3.json"), ("two", "4.json")):
         (its,), row = json.loads((folder / file).read_text())["tasks"], rows[name]
         assert row["task"] == "weather" and row["seeds"] == "3" and shows(row["tested on"], its["sizes"]["test"])

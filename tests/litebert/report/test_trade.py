@@ -141,14 +141,33 @@ def test_no_share_is_said_of_a_lead_that_may_be_chance(runs: list[Run], tmp_path
     chance = task_figures(teacher, model={"test": {"accuracy": wide}})
     files = [saved(tmp_path / "1.json", known), saved(tmp_path / "2.json", chance)]
     found, _ = trades([student, teacher], measured(files, [student, teacher]), {"student": "teacher"})
-    assert found.kept and found.kept.interval and found.lead is None
+    assert found.score and not found.above and found.kept is None and found.lead is None
     del known["tasks"][0]["floor"], known["tasks"][0]["above_floor"]
     without = [saved(tmp_path / "without.json", known), files[1]]
     for given in (files, without):
         told = measured(given, [student, teacher])
-        said = lead([student, teacher], told, trades([student, teacher], told, {"student": "teacher"}))
+        every = trades([student, teacher], told, {"student": "teacher"})
+        said = lead([student, teacher], told, every)
         assert said.startswith("teacher's accuracy on weather is not clearly above random weights: ")
         assert "keeps" not in said
+        notes = " ".join(remarks.of_trades(every, told))
+        assert "No share is said for student and teacher: the teacher's score is not" in notes
+        for table in (
+            tables.trade(every),
+            tables.tasks([student, teacher], told, beside(runs, {"student": "teacher"})),
+        ):
+            assert len(table.rows) == 2 and not {"of the teacher's", "of the teacher's lead"} & set(table.heads)
+
+
+def test_a_share_without_a_floor_is_said_to_have_none(runs: list[Run], tmp_path: Path) -> None:
+    contents = [task_figures(run) for run in runs[:2]]
+    for floors, expected in ((True, False), (False, True)):
+        if not floors:
+            for content in contents:
+                del content["tasks"][0]["floor"], content["tasks"][0]["above_floor"]
+        told = measured([saved(tmp_path / f"{n}.json", content) for n, content in enumerate(contents)], runs)
+        said = lead(runs, told, trades(runs, told, {"student": "teacher"}))
+        assert said.startswith("student keeps ") and ("No floor was measured: " in said) == expected
 
 
 @pytest.mark.parametrize(
