@@ -7,7 +7,8 @@ from typing import Any
 
 from litebert.report.corpora import Text
 from litebert.report.figures import Measured, comparable
-from litebert.report.runs import Run
+from litebert.report.marks import Mark, ranks, tasks_of, written
+from litebert.report.runs import Run, alike
 from litebert.report.trade import PLAIN, Trade
 
 
@@ -85,8 +86,7 @@ def _own_losses(runs: Sequence[Run]) -> str:
     own = [run for run in runs if run.heldout]
     if not own:
         return f"{_count(len(runs), 'run')}. No figures on held-out documents were given."
-    asked = {(run.fingerprints["data"], run.recipe.data.seed, run.recipe.train.evaluate_samples) for run in own}
-    if len(asked) > 1:
+    if not alike(own):
         return f"{_count(len(runs), 'run')}, which measured themselves on different held-out samples while training."
     best = min(own, key=lambda run: run.heldout["heldout_mlm"])
     words = f"{best.name} has the lowest held-out loss of {len(own)} runs" if len(own) > 1 else f"{best.name}, held out"
@@ -191,6 +191,19 @@ def of_speeds(measured: Mapping[str, Measured]) -> list[str]:
         *sorted({its.where for each in measured.values() for its in each.speeds}),
         *_apart(measured),
     ]
+
+
+def of_pictures(runs: Sequence[Run], measured: Mapping[str, Measured], marks: Sequence[Mark]) -> list[str]:
+    """Which runs are in pictures, and by which names."""
+    found = []
+    if len(marks) < len(runs):
+        by = "of the lowest held-out loss" if ranks(runs, measured) else "given first, as losses do not compare"
+        found.append(f"Pictures have {len(marks)} of {len(runs):,} runs: the teachers, and the others {by}.")
+    names = [(mark.run.name, mark.label) for mark in marks]
+    names += [(task, written(task, f"task {number}")) for number, task in enumerate(tasks_of(measured), start=1)]
+    if others := [f"{shown.partition(':')[0]} is {name}" for name, shown in names if shown != name]:
+        found.append(f"In pictures {_and(others)}: too long there, or without a font on the machine that drew them.")
+    return found
 
 
 def of_cost(runs: Sequence[Run], texts: Mapping[str, Text]) -> list[str]:

@@ -165,6 +165,13 @@ def runs_of(paths: Sequence[Path]) -> list[Run]:
     return [Run.read(path, os.path.relpath(own, common)) for path, own in zip(paths, real, strict=True)]
 
 
+def alike(runs: Sequence[Run]) -> bool:
+    """Whether those that measured themselves while training did it on the same held-out samples."""
+    own = [run for run in runs if run.heldout]
+    asked = {(run.fingerprints["data"], run.recipe.data.seed, run.recipe.train.evaluate_samples) for run in own}
+    return len(asked) < 2
+
+
 def _seconds(file: Path) -> float:
     """From the first event of a file for TensorBoard to its last; a kill may have torn that."""
     first = last = b""

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from litebert.report.corpora import texts_of
-from litebert.report.figures import Score, measured
+from litebert.report.figures import Measured, Score, measured
+from litebert.report.marks import marks
 from litebert.report.page import OURS, Report
 from litebert.report.plots import Panel, against
 from litebert.report.runs import runs_of
@@ -156,7 +157,12 @@ def test_labels_of_a_picture_have_room_and_name_what_is_in_it(folder: Path) -> N
     for costs in ((6.7, 9.4), (8.0, 8.1), (4, 12.5), (1, 60), (0.2, 900), (5, 5), (1_000, 4_000_000)):
         values = {run.name: Score(0.5, None) for run in runs[1:]}
         panels = [Panel(f"{number}", True, values, {}) for number in range(3)]
-        figure = against(runs, panels, dict(zip(values, costs, strict=True)), "cost")
+        figure = against(
+            marks(runs, {run.name: Measured() for run in runs}, []),
+            panels,
+            dict(zip(values, costs, strict=True)),
+            "cost",
+        )
         figure.draw_without_rendering()
         for axes in figure.axes:
             low, high = axes.get_xlim()
