@@ -116,7 +116,7 @@ class Report:
             models=tables.models(runs),
             differing=tables.differing(runs),
             recipes=[(run.name, run.recipe.to_yaml()) for run in runs],
-            identities=tables.identities(runs),
+            identities=tables.identities(runs, {run.name: run.fingerprint for run in runs} if self.files else {}),
             sources=[*(str(run.path.absolute()) for run in runs), *(str(path.absolute()) for path in self.files)],
             pictures={name: _inline(png) for name, png in pictures.items()},
         )

@@ -21,6 +21,7 @@ from litebert.report.trade import PLAIN, Trade, counterpart, kept, timed_as, tim
 from litebert.train.commit import CHANGED
 
 SOURCES = 12  # of a text that have a row each
+DIGITS = 64  # hexadecimal, of a SHA-256
 SHORT = 12  # hexadecimal digits that a fingerprint is known by
 
 
@@ -194,7 +195,7 @@ def cost(runs: Sequence[Run], texts: Mapping[str, Text]) -> Table:
                 f"{run.ranks}" if run.ranks else "",
                 f"{memory.max():.1f}" if len(memory) else "",
                 run.devices,
-                run.commit[:SHORT] + CHANGED * run.commit.endswith(CHANGED),
+                _commit(run),
             ]
         )
     return Table.of(heads, rows)
@@ -255,12 +256,27 @@ def differing(runs: Sequence[Run]) -> Table:
     return Table(["key", *(run.name for run in runs)], [row for row in rows if len(set(row[1:])) > 1])
 
 
-def identities(runs: Sequence[Run]) -> Table:
-    """Commits, fingerprints and versions, a column a run."""
-    rows = _by_name("", runs, lambda run: {"commit": run.commit} if run.commit else {})
-    rows += _by_name("fingerprint of ", runs, lambda run: {k: _short(v) for k, v in run.fingerprints.items()})
+def identities(runs: Sequence[Run], weights: Mapping[str, str | None]) -> Table:
+    """Commits, fingerprints and versions, a column a run.
+
+    Args:
+        weights: fingerprints of them by which figures were matched, by run; perhaps none.
+    """
+    rows = _by_name("", runs, lambda run: {"commit": _commit(run)} if run.commit else {})
+    rows += _by_name("fingerprint of ", runs, lambda run: {"weights": _short(weights.get(run.name) or "")})
+    rows += _by_name("", runs, _read)
     rows += _by_name("", runs, lambda run: run.versions)
+    rows = [row for row in rows if any(row[1:])]
     return Table(["", *(run.name for run in runs)], rows)
+
+
+def _read(run: Run) -> dict[str, str]:
+    """What a run was read from; of answers the kind and precision are known, and no fingerprint."""
+    return {f"fingerprint of {k}" if len(v) == DIGITS else k: _short(v) for k, v in run.fingerprints.items()}
+
+
+def _commit(run: Run) -> str:
+    return run.commit[:SHORT] + CHANGED * run.commit.endswith(CHANGED)
 
 
 def _by_name(prefix: str, runs: Sequence[Run], of: Callable[[Run], Mapping[str, Any]]) -> list[list[str]]:
@@ -310,7 +326,7 @@ def _kept(share: Score | None) -> str:
 
 def _short(value: str) -> str:
     """A hash, as far as anybody reads it."""
-    return value[:SHORT] if len(value) == 64 else value
+    return value[:SHORT] if len(value) == DIGITS else value
 
 
 def _plain(value: Any) -> str:
