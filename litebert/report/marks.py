@@ -10,7 +10,7 @@ from functools import cache
 
 from matplotlib import font_manager
 
-from litebert.report.figures import Measured, comparable
+from litebert.report.results import Measured, comparable
 from litebert.report.runs import Run, alike
 
 MOST = 10  # runs of a picture; it has as many colours

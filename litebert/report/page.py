@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 
 from litebert.report import plots, remarks, tables, trade
 from litebert.report.corpora import Text
-from litebert.report.figures import Measured
 from litebert.report.marks import marks
+from litebert.report.results import Measured
 from litebert.report.runs import Run
 
 OURS = '<meta name="generator" content="litebert report">'  # by which a page is known that may be replaced

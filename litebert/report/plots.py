@@ -17,8 +17,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, PercentFormatter
 
-from litebert.report.figures import Measured, Score, comparable
 from litebert.report.marks import Mark, families, tasks_of, written
+from litebert.report.results import Measured, Score, comparable
 from litebert.report.runs import Run
 
 DPI, CSS_DPI = 144, 96  # of the files, and as large as they are shown

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from litebert.report.corpora import Text
-from litebert.report.figures import Measured, comparable
 from litebert.report.marks import Mark, ranks, tasks_of, written
+from litebert.report.results import Measured, comparable
 from litebert.report.runs import Run, alike
 from litebert.report.trade import PLAIN, Trade
 

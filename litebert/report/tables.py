@@ -15,7 +15,7 @@ from litebert.recipe import flat
 from litebert.report.corpora import Text
 from litebert.report.description import architecture, objective, training
 from litebert.report.fields import Interval, Quartiles
-from litebert.report.figures import Measured, Score
+from litebert.report.results import Measured, Score
 from litebert.report.runs import Run
 from litebert.report.trade import PLAIN, Trade, counterpart, kept, timed_as, times
 from litebert.train.commit import CHANGED

@@ -10,7 +10,7 @@ from statistics import fmean, variance
 from scipy import stats
 
 from litebert.distill.teacher import fingerprint
-from litebert.report.figures import Measured, Score, Speed, TaskScores
+from litebert.report.results import Measured, Score, Speed, TaskScores
 from litebert.report.runs import Run
 from litebert.train.trained import load_trained
 

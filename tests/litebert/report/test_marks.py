@@ -10,8 +10,9 @@ import pytest
 
 from litebert.report import marks as module
 from litebert.report import plots, remarks
-from litebert.report.figures import Measured, measured
+from litebert.report.figures import measured
 from litebert.report.marks import LONGEST, MOST, Mark, families, marks, written
+from litebert.report.results import Measured
 from litebert.report.runs import Run, runs_of
 from tests.litebert.report.made_up import heldout_figures, made_run, report_of, saved, task_figures
 

@@ -14,10 +14,11 @@ from pathlib import Path
 import pytest
 
 from litebert.report.corpora import texts_of
-from litebert.report.figures import Measured, Score, measured
+from litebert.report.figures import measured
 from litebert.report.marks import marks
 from litebert.report.page import OURS, Report
 from litebert.report.plots import Panel, against
+from litebert.report.results import Measured, Score
 from litebert.report.runs import runs_of
 from tests.litebert.report.made_up import (
     DEVICES,

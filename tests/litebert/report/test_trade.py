@@ -13,8 +13,9 @@ import pytest
 import torch
 
 from litebert.report import plots, remarks, tables
-from litebert.report.figures import Score, measured
+from litebert.report.figures import measured
 from litebert.report.remarks import lead
+from litebert.report.results import Score
 from litebert.report.runs import Run, runs_of
 from litebert.report.trade import beside, mean_of, share, teachers_of, trades
 from litebert.train.checkpoint import Retention, publish, published, read
