@@ -13,7 +13,7 @@ from typing import Any
 from litebert.evaluate.heldout import Heldout
 from litebert.report.fields import SHARE, Damage, Fields, Interval, Quartiles
 from litebert.report.results import Measured, Product, Score, Speed, TaskScores
-from litebert.report.runs import Run
+from litebert.report.runs import Run, short
 from litebert.train.checkpoint import folder_of
 
 DIGITS = 6  # of a fingerprint, by which tasks of one name are told apart
@@ -29,8 +29,10 @@ def measured(files: Sequence[Path], runs: Sequence[Run]) -> dict[str, Measured]:
     now, or says again what another said.
     """
     found = {run.name: Measured() for run in runs}
-    for path in files:
+    for place, path in enumerate(files):
         try:
+            if path.resolve() in [other.resolve() for other in files[:place]]:
+                raise ValueError("is given twice: give each file once")
             content = Fields.of(path)
             kind = next((kind for kind, (fields, _) in KINDS.items() if fields <= content.content.keys()), None)
             if kind is None:
@@ -158,7 +160,7 @@ def _product(content: Fields, runs: Sequence[Run], found: Mapping[str, Measured]
 
 def _speeds(content: Fields, runs: Sequence[Run], found: Mapping[str, Measured], path: Path) -> None:
     """Of benchmarks/inference.py. What is of other models beside the runs, as a peer may be, is passed over."""
-    libraries = ", ".join(f"{name} {content.text(name)}" for name in LIBRARIES if name in content)
+    where = _circumstances(content)
     models = [content.at("models", name) for name in content.inner("models").content]
     owners = [(model, run) for model in models if (run := _owner(model, "path", runs))]
     if not owners:
@@ -181,10 +183,18 @@ def _speeds(content: Fields, runs: Sequence[Run], found: Mapping[str, Measured],
                 memory=_optional(model.inner("peak_megabytes"), kind, POSITIVE),
                 milliseconds=_by_length(model.at("latency_ms", form)),
                 samples_per_s=_by_length(per_s.inner(form)) if form in per_s else {},
-                where=f"{content.text('processor')}, {libraries}",
+                where=where,
                 file=path,
             )
             found[run.name].speeds.append(speed)
+
+
+def _circumstances(content: Fields) -> str:
+    """Of speeds, in words; files of before do not have all of them."""
+    found = [content.text("processor"), *(f"{name} {content.text(name)}" for name in LIBRARIES if name in content)]
+    found += [f"samples/s in batches of {content.count('batch', 1):,}"] if "batch" in content else []
+    found += [f"commit {short(content.text('commit'))}"] if "commit" in content and content.text("commit") else []
+    return ", ".join(found)
 
 
 LIBRARIES = ("torch", "transformers", "onnxruntime")

@@ -97,7 +97,7 @@ class Report:
             version=version("litebert"),
             lead=remarks.lead(runs, self.measured, trades),
             trade=tables.trade(trades),
-            trade_notes=remarks.of_trades(trades, self.measured),
+            trade_notes=remarks.of_trades(runs, trades, self.measured),
             notes=remarks.notes(runs, self.measured),
             headline=tables.headline(runs, self.measured),
             tasks=tables.tasks(runs, self.measured, beside),

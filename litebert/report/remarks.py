@@ -15,20 +15,21 @@ from litebert.report.trade import PLAIN, Trade
 def lead(runs: Sequence[Run], measured: Mapping[str, Measured], trades: Sequence[Trade]) -> str:
     """The result, in a sentence or two."""
     students = [its for its in trades if its.taught]
-    told = _kept(students) or _behind(students, runs, measured) or _losses(runs, measured)
+    told = _kept(students, runs) or _behind(students, runs, measured) or _losses(runs, measured)
     return f"{told} {_floors(runs, measured)}".strip()
 
 
-def _kept(students: Sequence[Trade]) -> str:
+def _kept(students: Sequence[Trade], runs: Sequence[Run]) -> str:
     """What the best student keeps of its teacher's score; empty where none has one to hold against it."""
     scored = [(its, its.kept) for its in students if its.kept]
     if not scored:
         return next((_unclear(its) for its in students if not its.above), "")
     best, share = max(scored, key=lambda pair: pair[1].mean)
     around = f" ({100 * share.interval[0]:.0f}–{100 * share.interval[1]:.0f})" if share.interval else ""
-    kept = f"{best.run} keeps {share.mean:.0%}{around} of {best.teacher}'s {_scored(best)}"
+    kept = f"{_named(best.run, runs)} keeps {share.mean:.0%}{around} of {best.teacher}'s {_scored(best)}"
     floor = "" if best.lead else " No floor was measured: random weights may keep much of it too."
-    return f"{_among(len(scored))}{kept}, with {_saved(best)}.{floor}"
+    small = " The scores are not those of int8." if best.small else ""
+    return f"{_among(len(scored))}{kept}, with {_saved(best)}.{small}{floor}"
 
 
 def _unclear(its: Trade) -> str:
@@ -53,7 +54,13 @@ def _behind(students: Sequence[Trade], runs: Sequence[Run], measured: Mapping[st
     best = min(both, key=lambda its: losses[its.run])
     behind = losses[best.run] - losses[best.teacher]
     away = f"{abs(behind):.3f} nats a masked word {'behind' if behind > 0 else 'ahead of'} {best.teacher} held out"
-    return f"{_among(len(both))}{best.run} is {away}, with {_saved(best)}."
+    return f"{_among(len(both))}{_named(best.run, runs)} is {away}, with {_saved(best)}."
+
+
+def _named(name: str, runs: Sequence[Run]) -> str:
+    """A run, and that it is not at its end if it is not."""
+    (run,) = (run for run in runs if run.name == name)
+    return name if run.done else f"{name} (not finished: step {run.step:,} of {run.recipe.train.steps:,})"
 
 
 def _among(number: int) -> str:
@@ -74,7 +81,8 @@ def _losses(runs: Sequence[Run], measured: Mapping[str, Measured]) -> str:
         return f"{_count(len(runs), 'run')} on different text: losses of one are no measure for another."
     name, best = min(losses.items(), key=lambda item: item[1].mlm_loss)
     gain = best.unigram_loss_masked - best.mlm_loss
-    words = f"{name} has the lowest held-out loss of {len(losses)} runs" if len(losses) > 1 else f"{name}, held out"
+    named = _named(name, runs)
+    words = f"{named} has the lowest held-out loss of {len(losses)} runs" if len(losses) > 1 else f"{named}, held out"
     return (
         f"{words}: {best.mlm_loss:.3f} nats a masked word with {best.parameters / 1e6:,.2f} million parameters, "
         f"{abs(gain):.3f} {'below' if gain > 0 else 'above'} guessing by frequency."
@@ -89,14 +97,15 @@ def _own_losses(runs: Sequence[Run]) -> str:
     if not alike(own):
         return f"{_count(len(runs), 'run')}, which measured themselves on different held-out samples while training."
     best = min(own, key=lambda run: run.heldout["heldout_mlm"])
-    words = f"{best.name} has the lowest held-out loss of {len(own)} runs" if len(own) > 1 else f"{best.name}, held out"
+    named = _named(best.name, runs)
+    words = f"{named} has the lowest held-out loss of {len(own)} runs" if len(own) > 1 else f"{named}, held out"
     return (
         f"{words}, as measured while training: {best.heldout['heldout_mlm']:.3f} nats a masked word with "
         f"{best.parameters / 1e6:,.2f} million parameters."
     )
 
 
-def of_trades(trades: Sequence[Trade], measured: Mapping[str, Measured]) -> list[str]:
+def of_trades(runs: Sequence[Run], trades: Sequence[Trade], measured: Mapping[str, Measured]) -> list[str]:
     """What runs are held against, and how."""
     if not trades:
         return []
@@ -127,6 +136,10 @@ def of_trades(trades: Sequence[Trade], measured: Mapping[str, Measured]) -> list
             "Times as fast: samples/s at the longest length, of both in fp32; and of the run in ONNX int8 beside the "
             "teacher in fp32."
         )
+    teachers = {run.weights: run.name for run in runs if run.name in {its.teacher for its in trades}}
+    for run in runs:
+        if (teacher := teachers.get(run.weights, run.name)) != run.name:
+            found.append(f"{run.name} has the weights of {teacher}, which was given first and is the teacher here.")
     return [*found, *_apart(measured)]
 
 
@@ -247,6 +260,10 @@ def _of_heldout(runs: Sequence[Run], measured: Mapping[str, Measured]) -> list[s
             f"* as {_and([run.name for run in starred])} measured while training, on at most {of} held-out samples; "
             "launcher/evaluate.py RUN --data SHARDS --output FILE.json measures on all, beside the unigram."
         )
+        if given:
+            found.append("A loss with a * and one without are of different samples: they do not compare.")
+        if not alike(starred):
+            found.append("Losses with a * are of different held-out samples: they do not compare with each other.")
     if nothing := [run.name for run in own if not run.heldout]:
         found.append(f"Not measured on held-out documents: {_and(nothing)}.")
     for run in runs:

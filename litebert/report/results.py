@@ -102,7 +102,7 @@ class Speed:
         megabytes: of its file; memory: at most, of a process that has run it; None where it is not said.
         milliseconds: of a call with one sample.
         samples_per_s: of calls with many.
-        where: processor and versions, in words.
+        where: processor and versions, in words; batch of ``samples_per_s`` and commit, if the file has them.
         file: that it is from; only what is in one was measured in turn, on one machine.
     """
 

@@ -9,10 +9,8 @@ from statistics import fmean, variance
 
 from scipy import stats
 
-from litebert.distill.teacher import fingerprint
 from litebert.report.results import Measured, Score, Speed, TaskScores
 from litebert.report.runs import Run
-from litebert.train.trained import load_trained
 
 PLAIN = ("transformers", "litebert", "onnx")  # forms in fp32; the first that a run was timed in is what others beat
 SMALL = "onnx int8"
@@ -56,12 +54,12 @@ class Trade:
 def teachers_of(runs: Sequence[Run]) -> dict[str, str]:
     """By which of the runs each was taught, by name, if by any of them as it is now.
 
-    If there is a student at all, the weights of every run are read.
+    Of runs of the same weights it is the first. If there is a student at all, the weights of every run are read.
     """
     told = {run.name: run.fingerprints["teacher"] for run in runs if "teacher" in run.fingerprints}
     if not told or len(runs) < 2:
         return {}
-    found = {fingerprint(load_trained(run.path).model): run.name for run in runs if run.checkpoint}
+    found = {run.weights: run.name for run in reversed(runs)}
     return {student: found[teacher] for student, teacher in told.items() if teacher in found}
 
 

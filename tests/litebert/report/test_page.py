@@ -22,6 +22,7 @@ from litebert.report.results import Measured, Score
 from litebert.report.runs import runs_of
 from tests.litebert.report.made_up import (
     DEVICES,
+    STEPS,
     Page,
     heldout_figures,
     made_run,
@@ -86,6 +87,7 @@ def test_held_out_figures_are_the_files(page: Page, folder: Path) -> None:
     assert own["MLM loss"].endswith("*") and shows(own["MLM loss"][:-1], last["heldout_mlm"])
     assert own["SOP accuracy"].endswith("*") and shows(own["SOP accuracy"][:-1], last["heldout_sop_accuracy"])
     assert own["unigram"] == own["below it"] == "–" and "* as three measured while training" in page.text
+    assert "A loss with a * and one without are of different samples: they do not compare." in page.text
     better = min(("one", "two"), key=lambda name: float(rows[name]["MLM loss"]))
     assert f"{better} has the lowest held-out loss of 2 runs: {rows[better]['MLM loss']} nats" in page.text
 
@@ -240,12 +242,17 @@ def test_what_runs_measured_of_themselves_is_said_as_that(shards: Path, tmp_path
     last = json.loads(lines[-1]) | {"heldout_mlm": 5.5}
     (two / "metrics.jsonl").write_text("\n".join([*lines[:-1], json.dumps(last)]) + "\n")
     other = made_run(shards, tmp_path / "other", 1, "--data.seed=2")
+    half = made_run(shards, tmp_path / "half", 1, f"--train.steps={2 * STEPS}")
+    (half / "metrics.jsonl").write_text((two / "metrics.jsonl").read_text())
+    (half / "done.json").unlink()
     for paths, said in (
         (
             [one, two],
             "two has the lowest held-out loss of 2 runs, as measured while training: 5.500 nats a masked word",
         ),
         ([two], "two, held out, as measured while training: 5.500 nats"),
+        ([one, half], f"half (not finished: step {STEPS} of {2 * STEPS}) has the lowest held-out loss of 2 runs"),
+        ([two, other], "Losses with a * are of different held-out samples: they do not compare with each other."),
         ([two, other], "2 runs, which measured themselves on different held-out samples while training."),
     ):
         report_of(paths, []).write(tmp_path / "report.html")
