@@ -21,7 +21,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from litebert.evaluate.markdown import markdown
-from litebert.report.figures import Score
+from litebert.report.results import Score
 from litebert.report.trade import share
 
 ROOT = Path(__file__).parents[1]

@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 
 from litebert.report import plots, remarks, tables, trade
 from litebert.report.corpora import Text
-from litebert.report.figures import Measured
+from litebert.report.marks import marks
+from litebert.report.results import Measured
 from litebert.report.runs import Run
 
 OURS = '<meta name="generator" content="litebert report">'  # by which a page is known that may be replaced
@@ -61,17 +62,19 @@ class Report:
     def figures(self) -> dict[str, Figure]:
         """Those of PICTURES that there are facts for, by name."""
         found = {}
-        panels = plots.panels(self.runs, self.measured)
+        shown = marks(self.runs, self.measured, self.teachers.values())
+        runs = [mark.run for mark in shown]
+        panels = plots.panels(runs, self.measured)
         if panels:
-            sizes = {run.name: float(run.parameters) / 1e6 for run in self.runs}
-            found["size"] = plots.against(self.runs, panels, sizes, "million parameters")
-        if timed := plots.timed(self.runs, self.measured):
+            sizes = {run.name: float(run.parameters) / 1e6 for run in runs}
+            found["size"] = plots.against(shown, panels, sizes, "million parameters")
+        if timed := plots.timed(runs, self.measured):
             form, milliseconds = timed
             among = [panel for panel in panels if len(panel.values.keys() & milliseconds.keys()) > 1]
             if among:
-                found["latency"] = plots.against(self.runs, among, milliseconds, f"ms a call ({form})")
-        if plots.drawn(self.runs):
-            found["curves"] = plots.curves(self.runs)
+                found["latency"] = plots.against(shown, among, milliseconds, f"ms a call ({form})")
+        if plots.drawn(runs):
+            found["curves"] = plots.curves(shown)
         return found
 
     def html(self, pictures: Mapping[str, bytes]) -> str:
@@ -94,7 +97,7 @@ class Report:
             version=version("litebert"),
             lead=remarks.lead(runs, self.measured, trades),
             trade=tables.trade(trades),
-            trade_notes=remarks.of_trades(trades, self.measured),
+            trade_notes=remarks.of_trades(runs, trades, self.measured),
             notes=remarks.notes(runs, self.measured),
             headline=tables.headline(runs, self.measured),
             tasks=tables.tasks(runs, self.measured, beside),
@@ -102,6 +105,7 @@ class Report:
             products=tables.products(runs, self.measured),
             speeds=tables.speeds(runs, self.measured, beside),
             speed_notes=remarks.of_speeds(self.measured),
+            picture_notes=remarks.of_pictures(runs, self.measured, marks(runs, self.measured, self.teachers.values())),
             cost=tables.cost(runs, self.texts),
             cost_notes=remarks.of_cost(runs, self.texts),
             data=[
@@ -112,7 +116,7 @@ class Report:
             models=tables.models(runs),
             differing=tables.differing(runs),
             recipes=[(run.name, run.recipe.to_yaml()) for run in runs],
-            identities=tables.identities(runs),
+            identities=tables.identities(runs, {run.name: run.fingerprint for run in runs} if self.files else {}),
             sources=[*(str(run.path.absolute()) for run in runs), *(str(path.absolute()) for path in self.files)],
             pictures={name: _inline(png) for name, png in pictures.items()},
         )

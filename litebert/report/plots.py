@@ -1,11 +1,11 @@
-"""Runs as PNG files: their curves, and what they are worth for what they cost. A machine may lack a Chinese font."""
+"""Runs as PNG files: their curves, and what they are worth for what they cost."""
 
 from __future__ import annotations
 
 import dataclasses
 import io
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -17,16 +17,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, PercentFormatter
 
-from litebert.report.figures import Measured, Score, comparable
+from litebert.report.marks import Mark, families, tasks_of, written
+from litebert.report.results import Measured, Score, comparable
 from litebert.report.runs import Run
 
 DPI, CSS_DPI = 144, 96  # of the files, and as large as they are shown
 WIDTH = 10.8  # inches of the page
 WINDOWS = 40  # a curve is the mean of a window around each line, so many of which a run is long
+WHOLE = {"clip_on": False, "in_layout": False}  # of points that may lie on an edge
 POINTS = 2000  # of a curve; more than there are pixels
 # A panel's title, whether its values are shares, and the metric: of training, and with heldout_ before it.
 CURVES = (
-    ("masked-word loss (nats)", False, "mlm"),
+    ("masked-word loss (nats, lower is better)", False, "mlm"),
     ("sentence-order accuracy", True, "sop_accuracy"),
     ("next-sentence accuracy", True, "nsp_accuracy"),
     ("same likeliest word as the teacher", True, "agreement"),
@@ -55,26 +57,29 @@ class Panel:
 def panels(runs: Sequence[Run], measured: Mapping[str, Measured]) -> list[Panel]:
     """The held-out loss, and every task, of the runs that have them; those that fewer than two have are left out.
 
-    Of a task those are shown that compare with the first.
+    Of a task those are shown that compare with the first. Tasks have the numbers of their order in the tables.
     """
     losses = {run.name: its.mlm_loss for run in runs if (its := measured[run.name].heldout)}
     unigram = {run.name: its.unigram_loss_masked for run in runs if (its := measured[run.name].heldout)}
     shown = []
     if comparable(runs, measured):
         values = {name: Score(loss, None) for name, loss in losses.items()}
-        shown.append(Panel("held-out loss (nats)", False, values, unigram))
-    for task in dict.fromkeys(scores.task for run in runs for scores in measured[run.name].tasks):
+        shown.append(Panel("held-out loss (nats, lower is better)", False, values, unigram))
+    for number, task in enumerate(tasks_of(measured), start=1):
         every = {run.name: scores for run in runs for scores in measured[run.name].tasks if scores.task == task}
+        if not every:
+            continue
         first = next(iter(every.values()))
         of_task = {name: scores for name, scores in every.items() if not scores.unlike(first)}
         floors = {name: scores.floor.mean for name, scores in of_task.items() if scores.floor}
         values = {name: scores.model for name, scores in of_task.items()}
-        shown.append(Panel(f"{written(task, 'a task')}: {written(first.metric, 'score')}", True, values, floors))
+        title = f"{written(task, f'task {number}')}: {written(first.metric, 'score')}"
+        shown.append(Panel(title, True, values, floors))
     return [panel for panel in shown if len(panel.values) > 1]
 
 
-def against(runs: Sequence[Run], shown: Sequence[Panel], costs: Mapping[str, float], title: str) -> Figure:
-    """Panels with a point for each run that has both, with its interval; a dash where its floor is.
+def against(marks: Sequence[Mark], shown: Sequence[Panel], costs: Mapping[str, float], title: str) -> Figure:
+    """Panels with a point for each mark whose run has both, with its interval; a dash where its floor is.
 
     Args:
         costs: of the runs, by name, on the axis below.
@@ -82,15 +87,15 @@ def against(runs: Sequence[Run], shown: Sequence[Panel], costs: Mapping[str, flo
     """
     figure, every = _figure(len(shown), 2 if len(shown) in (2, 4) else 3, 3.0)
     for axes, panel in zip(every, shown, strict=False):
-        for number, run in enumerate(runs):
-            if run.name in panel.values and run.name in costs:
-                _point(axes, costs[run.name], panel.values[run.name], panel.floors.get(run.name), number)
+        for mark in marks:
+            if (name := mark.run.name) in panel.values and name in costs:
+                _point(axes, costs[name], panel.values[name], panel.floors.get(name), mark.color)
         axes.set(title=panel.title, xlabel=title, xscale="log")
         axes.margins(0.15)
         _ticks(axes)
         _finish(axes, panel.shares)
     pointed = {name for panel in shown for name in panel.values if name in costs}
-    _legend(figure, every[0], runs, pointed, "o")
+    _legend(figure, every[0], [mark for mark in marks if mark.run.name in pointed], "o")
     return figure
 
 
@@ -121,21 +126,21 @@ def drawn(runs: Sequence[Run]) -> list[tuple[str, bool, str]]:
     return [curve for curve in CURVES if any(len(run.curve(curve[2])[0]) for run in runs)]
 
 
-def curves(runs: Sequence[Run]) -> Figure:
+def curves(marks: Sequence[Mark]) -> Figure:
     """What the runs have written of themselves, by step: training as lines, held-out documents as points."""
-    shown = drawn(runs)
+    shown = drawn([mark.run for mark in marks])
     figure, every = _figure(len(shown), 2, 2.6)
     for axes, (title, shares, name) in zip(every, shown, strict=False):
-        for number, run in enumerate(runs):
-            steps, values = run.curve(name)
-            color = f"C{number % 10}"
+        for mark in marks:
+            (steps, values), color = mark.run.curve(name), mark.color
             axes.plot(*thinned(steps, values), color=color, alpha=0.2, linewidth=0.8)
             axes.plot(*thinned(steps, smoothed(values)), color=color, linewidth=1.3)
-            axes.plot(*run.curve(f"heldout_{name}"), "o", color=color, markersize=5, markeredgecolor="white")
+            heldout = mark.run.curve(f"heldout_{name}")
+            axes.plot(*heldout, "o", color=color, markersize=5, markeredgecolor="white", **WHOLE)
         axes.set(title=title, xlabel="step")
         _finish(axes, shares)
-    having = {run.name for run in runs for _, _, name in shown if len(run.curve(name)[0])}
-    _legend(figure, every[0], runs, having, "-")
+    having = [mark for mark in marks if any(len(mark.run.curve(name)[0]) for _, _, name in shown)]
+    _legend(figure, every[0], having, "-")
     return figure
 
 
@@ -161,12 +166,6 @@ def png(figure: Figure) -> bytes:
     return stream.getvalue()
 
 
-def written(name: str, instead: str) -> str:
-    """A name, if any machine can draw it and matplotlib takes it for text; else something instead."""
-    plain = name.isascii() and name.isprintable() and not name.startswith("_") and "$" not in name
-    return name if plain else instead
-
-
 def _figure(panels: int, columns: int, height: float) -> tuple[Figure, list[Axes]]:
     """As wide as the page, or its part where a row is not full; ``height``: of a row, in inches."""
     rows, across = math.ceil(panels / columns), min(panels, columns)
@@ -175,22 +174,23 @@ def _figure(panels: int, columns: int, height: float) -> tuple[Figure, list[Axes
     return figure, [figure.add_subplot(rows, across, place + 1) for place in range(panels)]
 
 
-def _point(axes: Axes, cost: float, value: Score, floor: float | None, number: int) -> None:
-    color = f"C{number % 10}"
+def _point(axes: Axes, cost: float, value: Score, floor: float | None, color: str) -> None:
     if value.interval:
         axes.plot([cost, cost], value.interval, color=color, linewidth=1.3)
     if floor is not None:
-        axes.plot([cost], [floor], "_", color=color, markersize=14, markeredgewidth=1.3)
-    axes.plot([cost], [value.mean], "o", color=color, markersize=6)
+        axes.plot([cost], [floor], "_", color=color, markersize=14, markeredgewidth=1.3, **WHOLE)
+    axes.plot([cost], [value.mean], "o", color=color, markersize=6, **WHOLE)
 
 
 def _finish(axes: Axes, shares: bool) -> None:
-    axes.title.set_fontsize(10)
-    axes.xaxis.label.set_fontsize(9)
+    axes.title.set(fontsize=10, fontfamily=families())
+    axes.xaxis.label.set(fontsize=9, fontfamily=families())
     axes.tick_params(which="both", labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25)
     if shares:
+        low, high = axes.get_ylim()
+        axes.set_ylim(max(0.0, low), min(1.0, high))  # a margin, or an interval of few seeds, goes beyond
         axes.yaxis.set_major_formatter(PercentFormatter(1))
 
 
@@ -204,9 +204,13 @@ def _ticks(axes: Axes) -> None:
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.3g}")
 
 
-def _legend(figure: Figure, axes: Axes, runs: Sequence[Run], shown: Collection[str], marker: str) -> None:
-    """Which colour is which run, as the table of the page has them in its rows."""
-    named = [(number, run.name) for number, run in enumerate(runs) if run.name in shown]
-    handles = [axes.plot([], [], marker, color=f"C{number % 10}")[0] for number, _ in named]
-    labels = [written(name, f"row {number + 1}") for number, name in named]
-    figure.legend(handles, labels, loc="outside upper center", ncols=min(5, len(named)), frameon=False, fontsize=9)
+def _legend(figure: Figure, axes: Axes, marks: Sequence[Mark], marker: str) -> None:
+    """Which colour is which run, in as many columns as there is room for."""
+    handles = [axes.plot([], [], marker, color=mark.color)[0] for mark in marks]
+    labels, font = [mark.label for mark in marks], {"size": 9, "family": families()}
+    for columns in range(len(marks), 0, -1):
+        legend = figure.legend(handles, labels, loc="outside upper center", ncols=columns, frameon=False, prop=font)
+        if legend.get_window_extent().width <= figure.bbox.width:
+            return
+        if columns > 1:
+            legend.remove()

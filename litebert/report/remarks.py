@@ -6,35 +6,43 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from litebert.report.corpora import Text
-from litebert.report.figures import Measured, comparable
-from litebert.report.runs import Run
+from litebert.report.marks import Mark, ranks, tasks_of, written
+from litebert.report.results import Measured, comparable
+from litebert.report.runs import Run, alike
 from litebert.report.trade import PLAIN, Trade
 
 
 def lead(runs: Sequence[Run], measured: Mapping[str, Measured], trades: Sequence[Trade]) -> str:
     """The result, in a sentence or two."""
     students = [its for its in trades if its.taught]
-    told = _kept(students) or _behind(students, runs, measured) or _losses(runs, measured)
+    told = _kept(students, runs) or _behind(students, runs, measured) or _losses(runs, measured)
     return f"{told} {_floors(runs, measured)}".strip()
 
 
-def _kept(students: Sequence[Trade]) -> str:
+def _kept(students: Sequence[Trade], runs: Sequence[Run]) -> str:
     """What the best student keeps of its teacher's score; empty where none has one to hold against it."""
     scored = [(its, its.kept) for its in students if its.kept]
-    learnt = [(its, share) for its, share in scored if its.above]
     if not scored:
-        return ""
-    best, share = max(learnt or scored, key=lambda pair: pair[1].mean)
-    of = best.metric or "score"
-    where = f"mean {of} over {len(best.tasks)} tasks" if len(best.tasks) > 1 else f"{of} on {best.tasks[0]}"
-    if not learnt:
-        return (
-            f"{best.teacher}'s {where} is not clearly above random weights: a share of it says nothing. "
-            f"{best.run} has {_saved(best)}."
-        )
+        return next((_unclear(its) for its in students if not its.above), "")
+    best, share = max(scored, key=lambda pair: pair[1].mean)
     around = f" ({100 * share.interval[0]:.0f}–{100 * share.interval[1]:.0f})" if share.interval else ""
-    kept = f"{best.run} keeps {share.mean:.0%}{around} of {best.teacher}'s {where}"
-    return f"{_among(len(learnt))}{kept}, with {_saved(best)}."
+    kept = f"{_named(best.run, runs)} keeps {share.mean:.0%}{around} of {best.teacher}'s {_scored(best)}"
+    floor = "" if best.lead else " No floor was measured: random weights may keep much of it too."
+    small = " The scores are not those of int8." if best.small else ""
+    return f"{_among(len(scored))}{kept}, with {_saved(best)}.{small}{floor}"
+
+
+def _unclear(its: Trade) -> str:
+    """Why there is no share of a teacher's score."""
+    return (
+        f"{its.teacher}'s {_scored(its)} is not clearly above random weights: no share of it is said. "
+        f"{its.run} has {_saved(its)}."
+    )
+
+
+def _scored(its: Trade) -> str:
+    of = its.metric or "score"
+    return f"mean {of} over {len(its.tasks)} tasks" if len(its.tasks) > 1 else f"{of} on {its.tasks[0]}"
 
 
 def _behind(students: Sequence[Trade], runs: Sequence[Run], measured: Mapping[str, Measured]) -> str:
@@ -46,7 +54,13 @@ def _behind(students: Sequence[Trade], runs: Sequence[Run], measured: Mapping[st
     best = min(both, key=lambda its: losses[its.run])
     behind = losses[best.run] - losses[best.teacher]
     away = f"{abs(behind):.3f} nats a masked word {'behind' if behind > 0 else 'ahead of'} {best.teacher} held out"
-    return f"{_among(len(both))}{best.run} is {away}, with {_saved(best)}."
+    return f"{_among(len(both))}{_named(best.run, runs)} is {away}, with {_saved(best)}."
+
+
+def _named(name: str, runs: Sequence[Run]) -> str:
+    """A run, and that it is not at its end if it is not."""
+    (run,) = (run for run in runs if run.name == name)
+    return name if run.done else f"{name} (not finished: step {run.step:,} of {run.recipe.train.steps:,})"
 
 
 def _among(number: int) -> str:
@@ -67,7 +81,8 @@ def _losses(runs: Sequence[Run], measured: Mapping[str, Measured]) -> str:
         return f"{_count(len(runs), 'run')} on different text: losses of one are no measure for another."
     name, best = min(losses.items(), key=lambda item: item[1].mlm_loss)
     gain = best.unigram_loss_masked - best.mlm_loss
-    words = f"{name} has the lowest held-out loss of {len(losses)} runs" if len(losses) > 1 else f"{name}, held out"
+    named = _named(name, runs)
+    words = f"{named} has the lowest held-out loss of {len(losses)} runs" if len(losses) > 1 else f"{named}, held out"
     return (
         f"{words}: {best.mlm_loss:.3f} nats a masked word with {best.parameters / 1e6:,.2f} million parameters, "
         f"{abs(gain):.3f} {'below' if gain > 0 else 'above'} guessing by frequency."
@@ -79,18 +94,18 @@ def _own_losses(runs: Sequence[Run]) -> str:
     own = [run for run in runs if run.heldout]
     if not own:
         return f"{_count(len(runs), 'run')}. No figures on held-out documents were given."
-    asked = {(run.fingerprints["data"], run.recipe.data.seed, run.recipe.train.evaluate_samples) for run in own}
-    if len(asked) > 1:
+    if not alike(own):
         return f"{_count(len(runs), 'run')}, which measured themselves on different held-out samples while training."
     best = min(own, key=lambda run: run.heldout["heldout_mlm"])
-    words = f"{best.name} has the lowest held-out loss of {len(own)} runs" if len(own) > 1 else f"{best.name}, held out"
+    named = _named(best.name, runs)
+    words = f"{named} has the lowest held-out loss of {len(own)} runs" if len(own) > 1 else f"{named}, held out"
     return (
         f"{words}, as measured while training: {best.heldout['heldout_mlm']:.3f} nats a masked word with "
         f"{best.parameters / 1e6:,.2f} million parameters."
     )
 
 
-def of_trades(trades: Sequence[Trade], measured: Mapping[str, Measured]) -> list[str]:
+def of_trades(runs: Sequence[Run], trades: Sequence[Trade], measured: Mapping[str, Measured]) -> list[str]:
     """What runs are held against, and how."""
     if not trades:
         return []
@@ -109,16 +124,22 @@ def of_trades(trades: Sequence[Trade], measured: Mapping[str, Measured]) -> list
             found.append(
                 f"{its.run} was not fine-tuned as {its.teacher} was on {_and(reasons)}: no share is said of it."
             )
-    if any(its.kept for its in trades):
+    if any(its.lead for its in trades):
+        found.append("The lead over the floor is the teacher's over random weights of the run's own shape.")
+    if unclear := [its for its in trades if not its.above]:
         found.append(
-            "The lead over the floor is the teacher's over random weights of the run's own shape; where that is not "
-            "clear of chance, no share of it is said."
+            f"No share is said for {_and([its.run for its in unclear])}: the teacher's score is not clearly above "
+            "random weights, of its own shape or of the run's."
         )
     if any(its.plain for its in trades):
         found.append(
             "Times as fast: samples/s at the longest length, of both in fp32; and of the run in ONNX int8 beside the "
             "teacher in fp32."
         )
+    teachers = {run.weights: run.name for run in runs if run.name in {its.teacher for its in trades}}
+    for run in runs:
+        if (teacher := teachers.get(run.weights, run.name)) != run.name:
+            found.append(f"{run.name} has the weights of {teacher}, which was given first and is the teacher here.")
     return [*found, *_apart(measured)]
 
 
@@ -134,7 +155,8 @@ def _floors(runs: Sequence[Run], measured: Mapping[str, Measured]) -> str:
     above = [its for its in scores if its.above and its.above.interval and its.above.interval[0] > 0]
     if not scores:
         return ""
-    return f"Of {_count(len(scores), 'score')} on tasks, {len(above)} clearly above random weights of the same shape."
+    are = "is" if len(scores) == 1 else "are"
+    return f"{len(above)} of {_count(len(scores), 'task score')} {are} clearly above random weights of the same shape."
 
 
 def notes(runs: Sequence[Run], measured: Mapping[str, Measured]) -> list[str]:
@@ -162,7 +184,8 @@ def of_tasks(measured: Mapping[str, Measured]) -> list[str]:
     every = [its for each in measured.values() for its in each.tasks]
     found = [
         "Scores are in per cent on test sets, means over seeds with 95 % intervals (Student's t). The floor is "
-        "what random weights of the same shape reach on the same budget; what is above it, pretraining brought."
+        "what random weights of the same shape reach on the same budget; what is above it, pretraining brought. "
+        "No share is said of a teacher's score that is not clearly above a floor."
     ]
     if any(its.taught for its in every):
         found.append(
@@ -181,6 +204,19 @@ def of_speeds(measured: Mapping[str, Measured]) -> list[str]:
         *sorted({its.where for each in measured.values() for its in each.speeds}),
         *_apart(measured),
     ]
+
+
+def of_pictures(runs: Sequence[Run], measured: Mapping[str, Measured], marks: Sequence[Mark]) -> list[str]:
+    """Which runs are in pictures, and by which names."""
+    found = []
+    if len(marks) < len(runs):
+        by = "of the lowest held-out loss" if ranks(runs, measured) else "given first, as losses do not compare"
+        found.append(f"Pictures have {len(marks)} of {len(runs):,} runs: the teachers, and the others {by}.")
+    names = [(mark.run.name, mark.label) for mark in marks]
+    names += [(task, written(task, f"task {number}")) for number, task in enumerate(tasks_of(measured), start=1)]
+    if others := [f"{shown.partition(':')[0]} is {name}" for name, shown in names if shown != name]:
+        found.append(f"In pictures {_and(others)}: too long there, or without a font on the machine that drew them.")
+    return found
 
 
 def of_cost(runs: Sequence[Run], texts: Mapping[str, Text]) -> list[str]:
@@ -224,6 +260,10 @@ def _of_heldout(runs: Sequence[Run], measured: Mapping[str, Measured]) -> list[s
             f"* as {_and([run.name for run in starred])} measured while training, on at most {of} held-out samples; "
             "launcher/evaluate.py RUN --data SHARDS --output FILE.json measures on all, beside the unigram."
         )
+        if given:
+            found.append("A loss with a * and one without are of different samples: they do not compare.")
+        if not alike(starred):
+            found.append("Losses with a * are of different held-out samples: they do not compare with each other.")
     if nothing := [run.name for run in own if not run.heldout]:
         found.append(f"Not measured on held-out documents: {_and(nothing)}.")
     for run in runs:

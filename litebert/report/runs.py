@@ -16,13 +16,18 @@ from tensorboard.backend.event_processing.event_file_loader import RawEventFileL
 from tensorboard.compat.proto.event_pb2 import Event
 
 from data_tools.text.huggingface import load_tokenizer
+from litebert.distill.teacher import fingerprint
 from litebert.model.encoder import ModelConfig
 from litebert.plan.work import parameters
 from litebert.recipe import Recipe
 from litebert.report.fields import Fields
 from litebert.train.checkpoint import published, read
+from litebert.train.commit import CHANGED
 from litebert.train.metrics import BAD, lines_of
 from litebert.train.run import ruled_out
+from litebert.train.trained import load_trained
+
+SHORT = 12  # hexadecimal digits that a commit or a fingerprint is known by
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,6 +130,11 @@ class Run:
         with Candidate.opened(self.path) as candidate:
             return candidate.fingerprint
 
+    @cached_property
+    def weights(self) -> str | None:
+        """Fingerprint by which a student knows its teacher, in hex; None before a checkpoint. The weights are read."""
+        return fingerprint(load_trained(self.path).model) if self.checkpoint else None
+
     @property
     def step(self) -> int:
         """The last that is known of."""
@@ -163,6 +173,18 @@ def runs_of(paths: Sequence[Path]) -> list[Run]:
         raise ValueError(f"{min(again)} is given twice: give each run once")
     common = os.path.commonpath([path.parent for path in real])
     return [Run.read(path, os.path.relpath(own, common)) for path, own in zip(paths, real, strict=True)]
+
+
+def short(commit: str) -> str:
+    """A commit, as far as anybody reads it, and whether files were changed since."""
+    return commit[:SHORT] + CHANGED * commit.endswith(CHANGED)
+
+
+def alike(runs: Sequence[Run]) -> bool:
+    """Whether those that measured themselves while training did it on the same held-out samples."""
+    own = [run for run in runs if run.heldout]
+    asked = {(run.fingerprints["data"], run.recipe.data.seed, run.recipe.train.evaluate_samples) for run in own}
+    return len(asked) < 2
 
 
 def _seconds(file: Path) -> float:

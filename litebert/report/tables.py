@@ -15,13 +15,12 @@ from litebert.recipe import flat
 from litebert.report.corpora import Text
 from litebert.report.description import architecture, objective, training
 from litebert.report.fields import Interval, Quartiles
-from litebert.report.figures import Measured, Score
-from litebert.report.runs import Run
+from litebert.report.results import Measured, Score
+from litebert.report.runs import SHORT, Run, short
 from litebert.report.trade import PLAIN, Trade, counterpart, kept, timed_as, times
-from litebert.train.commit import CHANGED
 
 SOURCES = 12  # of a text that have a row each
-SHORT = 12  # hexadecimal digits that a fingerprint is known by
+DIGITS = 64  # hexadecimal, of a SHA-256
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +73,7 @@ def _own(line: Mapping[str, float]) -> list[str]:
 
 
 def trade(found: Sequence[Trade]) -> Table:
-    """A row a run: what it keeps of its teacher, and what it saves."""
+    """A row a run: what it keeps of its teacher, and what it saves; none where no score and no speed compares."""
     heads = ["run", "beside", "parameters", "score", "of the teacher's", "of its lead over the floor"]
     heads += ["times as fast", "in int8"]
     several = len({its.teacher for its in found}) > 1
@@ -89,7 +88,7 @@ def trade(found: Sequence[Trade]) -> Table:
         ]
         for its in found
     ]
-    return Table.of(heads, rows)
+    return Table.of(heads, rows if any(its.score or its.plain or its.small for its in found) else [])
 
 
 def tasks(runs: Sequence[Run], measured: Mapping[str, Measured], beside: Mapping[str, str]) -> Table:
@@ -194,7 +193,7 @@ def cost(runs: Sequence[Run], texts: Mapping[str, Text]) -> Table:
                 f"{run.ranks}" if run.ranks else "",
                 f"{memory.max():.1f}" if len(memory) else "",
                 run.devices,
-                run.commit[:SHORT] + CHANGED * run.commit.endswith(CHANGED),
+                short(run.commit),
             ]
         )
     return Table.of(heads, rows)
@@ -255,12 +254,23 @@ def differing(runs: Sequence[Run]) -> Table:
     return Table(["key", *(run.name for run in runs)], [row for row in rows if len(set(row[1:])) > 1])
 
 
-def identities(runs: Sequence[Run]) -> Table:
-    """Commits, fingerprints and versions, a column a run."""
-    rows = _by_name("", runs, lambda run: {"commit": run.commit} if run.commit else {})
-    rows += _by_name("fingerprint of ", runs, lambda run: {k: _short(v) for k, v in run.fingerprints.items()})
+def identities(runs: Sequence[Run], weights: Mapping[str, str | None]) -> Table:
+    """Commits, fingerprints and versions, a column a run.
+
+    Args:
+        weights: fingerprints of them by which figures were matched, by run; perhaps none.
+    """
+    rows = _by_name("", runs, lambda run: {"commit": short(run.commit)} if run.commit else {})
+    rows += _by_name("fingerprint of ", runs, lambda run: {"weights": _short(weights.get(run.name) or "")})
+    rows += _by_name("", runs, _read)
     rows += _by_name("", runs, lambda run: run.versions)
+    rows = [row for row in rows if any(row[1:])]
     return Table(["", *(run.name for run in runs)], rows)
+
+
+def _read(run: Run) -> dict[str, str]:
+    """What a run was read from; of answers the kind and precision are known, and no fingerprint."""
+    return {f"fingerprint of {k}" if len(v) == DIGITS else k: _short(v) for k, v in run.fingerprints.items()}
 
 
 def _by_name(prefix: str, runs: Sequence[Run], of: Callable[[Run], Mapping[str, Any]]) -> list[list[str]]:
@@ -310,7 +320,7 @@ def _kept(share: Score | None) -> str:
 
 def _short(value: str) -> str:
     """A hash, as far as anybody reads it."""
-    return value[:SHORT] if len(value) == 64 else value
+    return value[:SHORT] if len(value) == DIGITS else value
 
 
 def _plain(value: Any) -> str:

@@ -9,10 +9,8 @@ from statistics import fmean, variance
 
 from scipy import stats
 
-from litebert.distill.teacher import fingerprint
-from litebert.report.figures import Measured, Score, Speed, TaskScores
+from litebert.report.results import Measured, Score, Speed, TaskScores
 from litebert.report.runs import Run
-from litebert.train.trained import load_trained
 
 PLAIN = ("transformers", "litebert", "onnx")  # forms in fp32; the first that a run was timed in is what others beat
 SMALL = "onnx int8"
@@ -32,8 +30,8 @@ class Trade:
         metric: of ``tasks``; empty where it differs.
         score: of the run, the mean over ``tasks``.
         above: whether the teacher's score is clearly above each floor that there is, its own and the run's.
-        kept: share of the teacher's score.
-        lead: share of what the teacher is above random weights of the run's shape, if it clearly is.
+        kept: share of the teacher's score; None where that is not ``above``.
+        lead: share of what the teacher is above random weights of the run's shape, if that floor was measured too.
         plain: times as fast as the teacher, both in fp32.
         small: times as fast in int8 as the teacher in fp32.
     """
@@ -56,12 +54,12 @@ class Trade:
 def teachers_of(runs: Sequence[Run]) -> dict[str, str]:
     """By which of the runs each was taught, by name, if by any of them as it is now.
 
-    If there is a student at all, the weights of every run are read.
+    Of runs of the same weights it is the first. If there is a student at all, the weights of every run are read.
     """
     told = {run.name: run.fingerprints["teacher"] for run in runs if "teacher" in run.fingerprints}
     if not told or len(runs) < 2:
         return {}
-    found = {fingerprint(load_trained(run.path).model): run.name for run in runs if run.checkpoint}
+    found = {run.weights: run.name for run in reversed(runs)}
     return {student: found[teacher] for student, teacher in told.items() if teacher in found}
 
 
@@ -90,11 +88,16 @@ def counterpart(scores: TaskScores, its: Measured) -> TaskScores | None:
 
 def kept(own: TaskScores, teacher: TaskScores) -> tuple[Score | None, Score | None]:
     """Shares of a teacher's score, and of its lead over the run's floor, on the same task; None as ``Trade`` says."""
-    leads = own.floor is not None and _clear(teacher.model, own.floor)
+    if not above(own, teacher) or teacher.model.mean <= 0:
+        return None, None
     if own is teacher:
-        return Score(1.0, None), Score(1.0, None) if leads else None
-    whole = share(own.model, teacher.model) if teacher.model.mean > 0 else None
-    return whole, share(own.model, teacher.model, own.floor) if leads else None
+        return Score(1.0, None), Score(1.0, None) if own.floor else None
+    return share(own.model, teacher.model), share(own.model, teacher.model, own.floor) if own.floor else None
+
+
+def above(own: TaskScores, teacher: TaskScores) -> bool:
+    """Whether a teacher's score is clearly above each floor that there is, its own and a run's, on the same task."""
+    return all(_clear(teacher.model, its.floor) for its in (own, teacher) if its.floor)
 
 
 def share(part: Score, whole: Score, floor: Score | None = None) -> Score:
@@ -161,7 +164,7 @@ def _trade(run: Run, teacher: Run, measured: Mapping[str, Measured], shared: Seq
         unlike=_unlike(own, its),
         metric=mine.metric if mine else "",
         score=mine.model if mine else None,
-        above=all(_clear(theirs.model, each.floor) for each in (mine, theirs) if theirs and each and each.floor),
+        above=not (mine and theirs) or above(mine, theirs),
         kept=shares[0],
         lead=shares[1],
         plain=times(same, plain) if same else None,

@@ -141,6 +141,20 @@ def test_what_is_unknown_foreign_damaged_or_said_twice_is_refused(runs: list[Run
             measured([path], runs)
 
 
+def test_a_file_is_given_once(runs: list[Run], tmp_path: Path) -> None:
+    path = saved(tmp_path / "1.json", heldout_figures(runs[0]))
+    with pytest.raises(ValueError, match=r"1\.json: is given twice: give each file once"):
+        measured([path, tmp_path / ".." / tmp_path.name / "1.json"], runs)
+
+
+def test_speeds_say_their_batch_and_commit_if_the_file_does(runs: list[Run], tmp_path: Path) -> None:
+    older = speed_figures(runs)
+    newer = older | {"batch": 32, "commit": "0123456789abcdef-changed"}
+    for content, said in ((older, ""), (newer, ", samples/s in batches of 32, commit 0123456789ab-changed")):
+        found = measured([saved(tmp_path / "1.json", content)], runs)
+        assert found["one"].speeds[0].where == f"a made-up processor, torch 2{said}"
+
+
 def test_relative_paths_of_another_project_are_not_the_readers(
     runs: list[Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

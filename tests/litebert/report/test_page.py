@@ -14,12 +14,15 @@ from pathlib import Path
 import pytest
 
 from litebert.report.corpora import texts_of
-from litebert.report.figures import Score, measured
+from litebert.report.figures import measured
+from litebert.report.marks import marks
 from litebert.report.page import OURS, Report
 from litebert.report.plots import Panel, against
+from litebert.report.results import Measured, Score
 from litebert.report.runs import runs_of
 from tests.litebert.report.made_up import (
     DEVICES,
+    STEPS,
     Page,
     heldout_figures,
     made_run,
@@ -32,6 +35,7 @@ from tests.litebert.report.made_up import (
 
 HOSTILE = "<img src=x onerror=alert(1)>&\"'{{7*7}}$x_$ 北京"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+PDFTOTEXT = shutil.which("pdftotext")
 
 
 @pytest.fixture(scope="module")
@@ -83,13 +87,14 @@ def test_held_out_figures_are_the_files(page: Page, folder: Path) -> None:
     assert own["MLM loss"].endswith("*") and shows(own["MLM loss"][:-1], last["heldout_mlm"])
     assert own["SOP accuracy"].endswith("*") and shows(own["SOP accuracy"][:-1], last["heldout_sop_accuracy"])
     assert own["unigram"] == own["below it"] == "–" and "* as three measured while training" in page.text
+    assert "A loss with a * and one without are of different samples: they do not compare." in page.text
     better = min(("one", "two"), key=lambda name: float(rows[name]["MLM loss"]))
     assert f"{better} has the lowest held-out loss of 2 runs: {rows[better]['MLM loss']} nats" in page.text
 
 
 def test_scores_are_the_files(page: Page, folder: Path) -> None:
     rows = {row["run"]: row for row in page.table("task", "above the floor")}
-    assert rows.keys() == {"one", "two"} and "Of 2 scores on tasks, 2 clearly above random weights" in page.text
+    assert rows.keys() == {"one", "two"} and "2 of 2 task scores are clearly above random weights" in page.text
     for name, file in (("one", "3.json"), ("two", "4.json")):
         (its,), row = json.loads((folder / file).read_text())["tasks"], rows[name]
         assert row["task"] == "weather" and row["seeds"] == "3" and shows(row["tested on"], its["sizes"]["test"])
@@ -146,7 +151,9 @@ def test_cost_and_data_are_the_runs(page: Page, folder: Path, shards: Path) -> N
     record = json.loads((folder / "two/run.json").read_text())
     identities = {row[""]: row["two"] for row in page.table("", "two")}
     assert record["fingerprints"]["data"].startswith(identities["fingerprint of data"])
-    assert identities["torch"] == record["versions"]["torch"] and identities["commit"] == record["commit"]
+    assert identities["torch"] == record["versions"]["torch"]
+    assert record["commit"].startswith(identities["commit"].partition("-")[0]) and len(identities["commit"]) > 11
+    assert (runs_of([folder / "two"])[0].fingerprint or "").startswith(identities["fingerprint of weights"])
     assert (folder / "two/recipe.yaml").read_text() in page.text
     assert [row["key"] for row in page.table("key", "one", "two")] == ["train.seed"]
 
@@ -156,7 +163,12 @@ def test_labels_of_a_picture_have_room_and_name_what_is_in_it(folder: Path) -> N
     for costs in ((6.7, 9.4), (8.0, 8.1), (4, 12.5), (1, 60), (0.2, 900), (5, 5), (1_000, 4_000_000)):
         values = {run.name: Score(0.5, None) for run in runs[1:]}
         panels = [Panel(f"{number}", True, values, {}) for number in range(3)]
-        figure = against(runs, panels, dict(zip(values, costs, strict=True)), "cost")
+        figure = against(
+            marks(runs, {run.name: Measured() for run in runs}, []),
+            panels,
+            dict(zip(values, costs, strict=True)),
+            "cost",
+        )
         figure.draw_without_rendering()
         for axes in figure.axes:
             low, high = axes.get_xlim()
@@ -230,12 +242,17 @@ def test_what_runs_measured_of_themselves_is_said_as_that(shards: Path, tmp_path
     last = json.loads(lines[-1]) | {"heldout_mlm": 5.5}
     (two / "metrics.jsonl").write_text("\n".join([*lines[:-1], json.dumps(last)]) + "\n")
     other = made_run(shards, tmp_path / "other", 1, "--data.seed=2")
+    half = made_run(shards, tmp_path / "half", 1, f"--train.steps={2 * STEPS}")
+    (half / "metrics.jsonl").write_text((two / "metrics.jsonl").read_text())
+    (half / "done.json").unlink()
     for paths, said in (
         (
             [one, two],
             "two has the lowest held-out loss of 2 runs, as measured while training: 5.500 nats a masked word",
         ),
         ([two], "two, held out, as measured while training: 5.500 nats"),
+        ([one, half], f"half (not finished: step {STEPS} of {2 * STEPS}) has the lowest held-out loss of 2 runs"),
+        ([two, other], "Losses with a * are of different held-out samples: they do not compare with each other."),
         ([two, other], "2 runs, which measured themselves on different held-out samples while training."),
     ):
         report_of(paths, []).write(tmp_path / "report.html")
@@ -276,23 +293,42 @@ def test_only_a_report_is_replaced(shards: Path, tmp_path: Path) -> None:
     assert (tmp_path / "other.curves.png").read_bytes() == b"mine"
 
 
+def browse(folder: Path, page: Path, *flags: str) -> str:
+    """What Chromium prints that opens a page without a network."""
+    command = [CHROMIUM or "", "--headless", "--no-sandbox", "--disable-gpu", "--proxy-server=127.0.0.1:9", *flags]
+    command += ["--no-first-run", f"--user-data-dir={folder / 'profile'}", page.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env={**os.environ, "HOME": str(folder)})
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 @pytest.mark.skipif(not CHROMIUM, reason="no Chromium")
-@pytest.mark.parametrize("width", [1280, 600])
+@pytest.mark.parametrize("width", [1280, 390])
 def test_a_browser_shows_all_of_it_without_a_network(folder: Path, tmp_path: Path, width: int) -> None:
-    """No picture is broken, and the page is no wider than the window; wide tables scroll by themselves."""
-    probe = """<script>addEventListener("load", () => { document.title = JSON.stringify({
+    """No picture is broken, the page is no wider than the window, and its first table need not be scrolled.
+
+    The window is a frame, as no window of Chromium's is as narrow as a telephone.
+    """
+    probe = """<script>addEventListener("load", () => parent.postMessage(JSON.stringify({
         window: innerWidth, page: document.documentElement.scrollWidth,
-        pictures: [...document.images].map(image => image.naturalWidth) }) })</script></body>"""
+        hidden: [...document.querySelectorAll(".headline .grid")].map(grid => grid.scrollWidth - grid.clientWidth),
+        pictures: [...document.images].map(image => [image.naturalWidth, image.width]) }), "*"))</script></body>"""
     probed = (folder / "report.html").read_text(encoding="utf-8").replace("</body>", probe)
     (tmp_path / "probed.html").write_text(probed, encoding="utf-8")
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--proxy-server=127.0.0.1:9", "--no-first-run"]
-    flags += [f"--user-data-dir={tmp_path / 'profile'}", f"--window-size={width},900"]
-    done = subprocess.run(
-        [CHROMIUM or "", *flags, "--dump-dom", (tmp_path / "probed.html").as_uri()],
-        capture_output=True, text=True, timeout=300, env={**os.environ, "HOME": str(tmp_path)},
-    )  # fmt: skip
-    title = re.search(r"<title>(.*?)</title>", done.stdout)
-    assert title, done.stderr
+    listen = "<script>onmessage = message => { document.title = message.data }</script>"
+    (tmp_path / "frame.html").write_text(f'{listen}<iframe src="probed.html" width={width} style="border: 0"></iframe>')
+    title = re.search(r"<title>(.*?)</title>", browse(tmp_path, tmp_path / "frame.html", "--dump-dom"))
+    assert title
     seen = json.loads(title[1])
     assert seen["window"] == width and seen["page"] <= width
-    assert len(seen["pictures"]) == 3 and all(seen["pictures"])
+    assert seen["hidden"] and max(seen["hidden"]) <= 0
+    assert len(seen["pictures"]) == 3 and all(natural > 0 and shown > 500 for natural, shown in seen["pictures"])
+
+
+@pytest.mark.skipif(not CHROMIUM or not PDFTOTEXT, reason="no Chromium, or no pdftotext")
+def test_on_paper_nothing_is_cut(folder: Path, page: Page, tmp_path: Path) -> None:
+    browse(tmp_path, folder / "report.html", f"--print-to-pdf={tmp_path / 'report.pdf'}")
+    command = [PDFTOTEXT or "", "-layout", str(tmp_path / "report.pdf"), "-"]
+    printed = set(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
+    words = {word for table in page.tables for row in table for cell in row for word in cell.split()}
+    assert len(words) > 100 and sorted(words - printed) == []

@@ -13,8 +13,9 @@ import pytest
 import torch
 
 from litebert.report import plots, remarks, tables
-from litebert.report.figures import Score, measured
+from litebert.report.figures import measured
 from litebert.report.remarks import lead
+from litebert.report.results import Score
 from litebert.report.runs import Run, runs_of
 from litebert.report.trade import beside, mean_of, share, teachers_of, trades
 from litebert.train.checkpoint import Retention, publish, published, read
@@ -58,6 +59,21 @@ def test_a_teacher_is_known_by_its_weights(runs: list[Run], shards: Path, tmp_pa
     publish(moved, STEPS + 1, {"weights": changed}, record, Retention(1))
     pupil = made_run(shards, tmp_path / "student", 2, teacher=teacher.path)
     assert teachers_of(runs_of([pupil, teacher.path])) and not teachers_of(runs_of([pupil, moved]))
+
+
+def test_of_copies_of_a_teacher_the_first_is_it(runs: list[Run], shards: Path) -> None:
+    student, teacher, _ = runs
+    copy = Run.read(made_run(shards, teacher.path.with_name("copy")), "copy")
+    for first, second in ((teacher, copy), (copy, teacher)):
+        given = [first, second, student]
+        assert (found := teachers_of(given)) == {"student": first.name}
+        told = measured([], given)
+        said = f"{second.name} has the weights of {first.name}, which was given first and is the teacher here."
+        assert said in remarks.of_trades(given, trades(given, told, found), told)
+
+
+def test_with_nothing_measured_there_is_no_table_of_sizes_alone(runs: list[Run]) -> None:
+    assert not tables.trade(trades(runs, measured([], runs), {"student": "teacher"})).rows
 
 
 @pytest.mark.parametrize("floor", [0.0, 0.2])
@@ -132,7 +148,7 @@ def test_the_page_says_the_trade(runs: list[Run], tmp_path: Path) -> None:
     kept, size = f"{mean(student, 'model') / base:.0%}", f"{student.parameters / teacher.parameters:.0%}"
     assert re.search(
         rf"\d UTC\s+student keeps {kept} \(\d+–\d+\) of teacher's mean accuracy over 2 tasks, "
-        rf"with {size} of its parameters, \S+x as fast in fp32 and \S+x in int8\.",
+        rf"with {size} of its parameters, \S+x as fast in fp32 and \S+x in int8\. The scores are not those of int8\.",
         page.text,
     ), "the control had no teacher"
     (taught,) = (row for row in page.table("gained") if row["gained"] != "–")
@@ -152,14 +168,33 @@ def test_no_share_is_said_of_a_lead_that_may_be_chance(runs: list[Run], tmp_path
     chance = task_figures(teacher, model={"test": {"accuracy": wide}})
     files = [saved(tmp_path / "1.json", known), saved(tmp_path / "2.json", chance)]
     found, _ = trades([student, teacher], measured(files, [student, teacher]), {"student": "teacher"})
-    assert found.kept and found.kept.interval and found.lead is None
+    assert found.score and not found.above and found.kept is None and found.lead is None
     del known["tasks"][0]["floor"], known["tasks"][0]["above_floor"]
     without = [saved(tmp_path / "without.json", known), files[1]]
     for given in (files, without):
         told = measured(given, [student, teacher])
-        said = lead([student, teacher], told, trades([student, teacher], told, {"student": "teacher"}))
+        every = trades([student, teacher], told, {"student": "teacher"})
+        said = lead([student, teacher], told, every)
         assert said.startswith("teacher's accuracy on weather is not clearly above random weights: ")
         assert "keeps" not in said
+        notes = " ".join(remarks.of_trades(runs, every, told))
+        assert "No share is said for student and teacher: the teacher's score is not" in notes
+        for table in (
+            tables.trade(every),
+            tables.tasks([student, teacher], told, beside(runs, {"student": "teacher"})),
+        ):
+            assert len(table.rows) == 2 and not {"of the teacher's", "of the teacher's lead"} & set(table.heads)
+
+
+def test_a_share_without_a_floor_is_said_to_have_none(runs: list[Run], tmp_path: Path) -> None:
+    contents = [task_figures(run) for run in runs[:2]]
+    for floors, expected in ((True, False), (False, True)):
+        if not floors:
+            for content in contents:
+                del content["tasks"][0]["floor"], content["tasks"][0]["above_floor"]
+        told = measured([saved(tmp_path / f"{n}.json", content) for n, content in enumerate(contents)], runs)
+        said = lead(runs, told, trades(runs, told, {"student": "teacher"}))
+        assert said.startswith("student keeps ") and ("No floor was measured: " in said) == expected
 
 
 @pytest.mark.parametrize(
@@ -183,7 +218,7 @@ def test_a_share_is_of_scores_that_compare(runs: list[Run], tmp_path: Path, chan
     table = tables.tasks(runs, told, beside(runs, {"student": "teacher"}))
     (row,) = (dict(zip(table.heads, row, strict=True)) for row in table.rows if row[1] == "student")
     assert bool(row["of the teacher's"]) == bool(row["of the teacher's lead"]) == (not why)
-    notes = " ".join(remarks.of_trades(every, told))
+    notes = " ".join(remarks.of_trades(runs, every, told))
     assert bool(why) == ("student was not fine-tuned as teacher was on weather" in notes) and why in notes
 
 
@@ -197,7 +232,8 @@ def test_means_are_over_the_same_tasks_for_all(runs: list[Run], tmp_path: Path) 
     for its in found:
         (scores,) = (scores for scores in told[its.run].tasks if scores.task == "weather")
         assert its.tasks == ["weather"] and its.score and its.score.mean == pytest.approx(scores.model.mean)
-    assert "Not every run beside a teacher has scores on humour: no mean" in " ".join(remarks.of_trades(found, told))
+    notes = " ".join(remarks.of_trades(runs, found, told))
+    assert "Not every run beside a teacher has scores on humour: no mean" in notes
 
 
 def test_ratios_are_of_speeds_that_were_measured_in_turn(runs: list[Run], tmp_path: Path) -> None:
@@ -212,7 +248,7 @@ def test_ratios_are_of_speeds_that_were_measured_in_turn(runs: list[Run], tmp_pa
         assert {row[0] for row in rows if row[-1].endswith("x")} == (
             {"student", "teacher"} if expected else {"teacher"}
         )
-        for notes in (remarks.of_trades(every, told), remarks.of_speeds(told)):
+        for notes in (remarks.of_trades(runs, every, told), remarks.of_speeds(told)):
             assert any("were not timed in turn" in note for note in notes) != expected
         timed = plots.timed(runs, told)
         assert timed and len(timed[1]) == (2 if expected else 1)
