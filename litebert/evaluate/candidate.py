@@ -19,8 +19,7 @@ from litebert.export.huggingface import export_huggingface
 from litebert.train.trained import load_trained
 
 CONFIG, WEIGHTS = "config.json", "*.safetensors"
-# Modules that pretraining may have left out, learnt by fine-tuning.
-NEW = ("pooler", "pre_classifier", "classifier", "qa_outputs")
+POOLER = "pooler"  # the module of an encoder that pretraining may have left out
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +98,7 @@ class Candidate:
         return {"positions": self.positions, "inputs": list(self.tokenizer.model_input_names)}
 
     def begun(self, head: str, outputs: Sequence[str], random: bool) -> Any:
-        """The model, in fp32, with a new head of one of transformers' classes.
+        """The model, in fp32, with a new head of one of transformers' classes, whatever head it was fine-tuned with.
 
         Args:
             head: name of the class.
@@ -115,8 +114,14 @@ class Candidate:
         if random:
             return getattr(transformers, head).from_config(config, dtype=torch.float32)
         model, missing = self._loaded(head, config)
-        if lost := [name for name in missing if not set(name.split(".")) & set(NEW)]:
+        encoder = f"{model.base_model_prefix}."
+        if lost := [name for name in missing if name.startswith(encoder) and POOLER not in name.split(".")]:
             raise ValueError(f"{self.location}: weights are missing: {', '.join(lost[:3])} ({len(lost)} in all)")
+        if any(not name.startswith(encoder) for name in model.state_dict().keys() - set(missing)):
+            fresh = getattr(transformers, head).from_config(config, dtype=torch.float32)
+            for name, module in fresh.named_children():
+                if name != model.base_model_prefix:
+                    setattr(model, name, module)
         return model
 
     def finetuned(self, head: str) -> Any:
