@@ -33,7 +33,7 @@ class Trial:
     """What came of one fine-tuning.
 
     Attributes:
-        scores: by split, dev and test, by name; shares of 1.
+        scores: by split, dev and test, by name; shares of 1. Empty of a model that diverged: its logits are not finite.
         seconds: of training.
         tokens_per_s: in training, padding aside; 0 without any.
         classes: of test, precision, recall, F1 and count of each class; none of a span task.
@@ -111,12 +111,15 @@ class PreparedTask:
                     trainer.add_callback(_Shown(progress, total))
                     trainer.train()
         seconds = time.monotonic() - begin
+        tokens_per_s = train.tokens * config.epochs / seconds
         outputs = {split: self._outputs(model, split) for split in MEASURED}
+        if not all(np.isfinite(logits).all() for arrays in outputs.values() for logits in arrays):
+            return Trial({}, seconds, tokens_per_s, {}, []), model
         measured = {split: (self.examples[split], self.encoded[split], outputs[split]) for split in MEASURED}
         scores = {split: self.family.scores(*found) for split, found in measured.items()}
         pairs = Counter(self.family.pairs(*measured["test"]))
         classes, mistaken = by_class(pairs, self.task.labels), confused(pairs)
-        return Trial(scores, seconds, train.tokens * config.epochs / seconds, classes, mistaken), model
+        return Trial(scores, seconds, tokens_per_s, classes, mistaken), model
 
     def _trainer(self, model: Any, rate: float, seed: int, folder: str) -> Any:
         config, tokenizer = self.config, self.candidate.tokenizer

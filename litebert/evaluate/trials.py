@@ -73,7 +73,7 @@ class Outcome:
 
     Attributes:
         learning_rate: chosen on dev.
-        choice: the first seed's score on dev, by learning rate.
+        choice: the first seed's score on dev, by learning rate; None where it diverged.
         dev, test: summaries by name of score.
         seconds: of training, in all; as they were measured if they come from the cache.
         tokens_per_s: of the first seed's fine-tuning, padding aside.
@@ -83,7 +83,7 @@ class Outcome:
     """
 
     learning_rate: float
-    choice: Mapping[str, float]
+    choice: Mapping[str, float | None]
     dev: Mapping[str, Summary]
     test: Mapping[str, Summary]
     seconds: float
@@ -139,11 +139,22 @@ class Experiment:
     best: Best | None = None
 
     def outcome(self) -> Outcome:
-        """Every learning rate with the first seed, then every seed with the best of them."""
+        """Every learning rate with the first seed, then every seed with the best of them.
+
+        Raises ValueError where all rates diverge, or a further seed does with the best of them.
+        """
         metric, rates = family_of(self.task).metric, self.config.learning_rates
         tried = {rate: self._trial(rate, 1) for rate in rates}
-        chosen = max(rates, key=lambda rate: tried[rate].scores["dev"][metric])
-        trials = [tried[chosen], *(self._trial(chosen, seed) for seed in range(2, self.config.seeds + 1))]
+        choice = {f"{rate:g}": trial.scores["dev"][metric] if trial.scores else None for rate, trial in tried.items()}
+        chosen = max(rates, key=lambda rate: tried[rate].scores["dev"][metric] if tried[rate].scores else -math.inf)
+        trials = [tried[chosen]]
+        while trials[-1].scores and len(trials) < self.config.seeds:
+            trials.append(self._trial(chosen, len(trials) + 1))
+        if not trials[-1].scores:
+            raise ValueError(
+                f"{self._label(chosen, len(trials))}: diverged, its logits are not finite: lower train.learning_rates, "
+                f"or look whether the weights of {self.candidate.location} are finite"
+            )
         summaries = {
             split: {
                 name: Summary.of([trial.scores[split][name] for trial in trials]) for name in trials[0].scores[split]
@@ -151,7 +162,6 @@ class Experiment:
             for split in MEASURED
         }
         every = [*tried.values(), *trials[1:]]
-        choice = {f"{rate:g}": trial.scores["dev"][metric] for rate, trial in tried.items()}
         best = max(trials, key=lambda trial: trial.scores["dev"][metric])
         return Outcome(
             chosen,
@@ -174,15 +184,18 @@ class Experiment:
                 return Trial(**json.loads(path.read_text())["trial"])
             except (ValueError, KeyError, TypeError) as error:
                 raise ValueError(f"{path}: no trial ({error!r}): remove it") from None
-        start = "floor" if self.random else self.candidate.location.name
-        how = ", shuffled" * self.shuffled + ", distilled" * bool(self.teaching)
-        label = f"{self.task.name}, {start}{how}, learning rate {rate:g}, seed {seed}"
-        trial, model = self._prepared.run(rate, seed, self.random, label)
-        if self.best:
+        trial, model = self._prepared.run(rate, seed, self.random, self._label(rate, seed))
+        if self.best and trial.scores:
             self.best.offer(trial.scores["dev"][self._prepared.family.metric], model, trial, rate, seed)
         self.kept.mkdir(parents=True, exist_ok=True)
         write(path, json.dumps({"identity": identity, "trial": dataclasses.asdict(trial)}, indent=1))
         return trial
+
+    def _label(self, rate: float, seed: int) -> str:
+        """A trial, in words."""
+        start = "floor" if self.random else self.candidate.location.name
+        how = ", shuffled" * self.shuffled + ", distilled" * bool(self.teaching)
+        return f"{self.task.name}, {start}{how}, learning rate {rate:g}, seed {seed}"
 
     @cached_property
     def _prepared(self) -> PreparedTask:

@@ -18,13 +18,13 @@ from data_tools.text.wordpiece import WordPiece
 from litebert.evaluate import trials
 from litebert.evaluate.candidate import Candidate
 from litebert.evaluate.config import FinetuneConfig
-from litebert.evaluate.finetuning import PreparedTask
+from litebert.evaluate.finetuning import PreparedTask, Trial
 from litebert.evaluate.heldout import wilson_interval
 from litebert.evaluate.prediction import arguments, device
 from litebert.evaluate.span import Span
 from litebert.evaluate.tagging import Tagging
 from litebert.evaluate.tasks import KINDS, Question, Tagged
-from litebert.evaluate.trials import CODE, Experiment, code_fingerprint, edges, evaluate, table
+from litebert.evaluate.trials import CODE, Best, Experiment, code_fingerprint, edges, evaluate, table
 from litebert.model.heads import PretrainingModel
 from litebert.model.huggingface import save_huggingface
 from litebert.model.presets import PRESETS
@@ -88,6 +88,34 @@ def test_the_rate_is_the_best_on_dev(candidate, task, tmp_path):
         assert Experiment(candidate, task("sentence"), again, tmp_path).outcome().edge == edge
     untaught = dataclasses.replace(config, epochs=0, seeds=1)
     assert Experiment(candidate, task("sentence"), untaught, tmp_path).outcome().edge is None  # all the same
+
+
+def test_a_rate_that_diverges_is_not_chosen_and_nothing_else_is_taken_for_a_model(candidate, task, tmp_path):
+    config = FinetuneConfig(epochs=1, batch=64, learning_rates=(1e38, 1e-3), seeds=1, samples=128, precision="fp32")
+    outcome = Experiment(candidate, task("sentence"), config, tmp_path).outcome()
+    assert outcome.choice["1e+38"] is None and outcome.learning_rate == 1e-3 and outcome.edge == "lowest"
+    again = Experiment(candidate, task("sentence"), config, tmp_path).outcome()
+    assert again == outcome and len(list(tmp_path.iterdir())) == 2, "that it diverged is kept"
+    config = dataclasses.replace(config, learning_rates=(1e38,), seeds=2)
+    with pytest.raises(
+        ValueError, match=r"sentence, tiny, learning rate 1e\+38, seed 1: diverged, .*: lower train\.learn"
+    ):
+        Experiment(candidate, task("sentence"), config, tmp_path).outcome()
+    best = Best()
+    with pytest.raises(ValueError, match="diverged"):
+        Experiment(candidate, task("sentence"), config, tmp_path, best=best).outcome()
+    assert best.model is None
+
+
+def test_a_further_seed_that_diverges_is_said(candidate, task, tmp_path, monkeypatch):
+    def run(self, rate, seed, random, label):
+        scores = {split: {"accuracy": 0.5} for split in ("dev", "test")} if seed < 2 else {}
+        return Trial(scores, 1.0, 1.0, {}, []), None
+
+    monkeypatch.setattr(PreparedTask, "run", run)
+    with pytest.raises(ValueError, match=r"learning rate 0\.003, seed 2: diverged"):
+        Experiment(candidate, task("sentence"), dataclasses.replace(QUICK, seeds=3), tmp_path).outcome()
+    assert len(list(tmp_path.iterdir())) == 2, "the third is not tried"
 
 
 def test_trials_are_kept_by_all_they_depend_on(candidate, task, tmp_path, monkeypatch):
