@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import launcher.evaluate
+import launcher.finetune
 from litebert.data.split import Split
 from litebert.evaluate.heldout import evaluate_heldout
 from litebert.export.huggingface import export_huggingface
@@ -74,6 +75,18 @@ def test_what_has_no_label_is_counted(model, tmp_path, capfd):
     assert capfd.readouterr().err == "evaluate: task: examples without a label are left out: 2 of train\n"
     facts = json.loads((tmp_path / "out.json").read_text())["tasks"][0]
     assert facts["without_label"] == {"train": 2} and facts["sizes"]["train"] == 240
+
+
+def test_the_cache_is_tried_before_the_work(model, tmp_path, capfd, monkeypatch):
+    monkeypatch.setenv("LITEBERT_CACHE", "/proc/nocache")
+    task = str(made_task(tmp_path / "task", "sentence"))
+    for command, more in ((launcher.evaluate, []), (launcher.finetune, ["--output", str(tmp_path / "out")])):
+        assert command.main([model, "--task", task, *more, *FEW]) == 2
+        line = capfd.readouterr().err
+        assert (
+            "/proc/nocache/evaluations: no trial can be kept there (No such file or directory): set LITEBERT_C" in line
+        )
+        assert line.count("\n") == 1
 
 
 def test_held_out_documents_are_measured_as_before(shards, tmp_path, capsys):
