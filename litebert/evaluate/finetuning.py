@@ -75,8 +75,7 @@ class PreparedTask:
     ) -> PreparedTask:
         """Encodes a task, and asks its teacher; where it is shuffled, the labels of train, and of nothing else."""
         family = family_of(task)
-        order = permutation(key_of("samples", task.fingerprint), len(task.train))[: config.samples or None]
-        train = [task.train[number] for number in np.sort(order)]
+        train = used(task, config)
         if shuffled:
             train = family.shuffled(train, key_of("shuffled", task.fingerprint))
         if teaching:
@@ -166,6 +165,18 @@ def family_of(task: Task) -> Family:
     if task.kind == "tagging":
         return Tagging(task.labels)
     return Span() if task.kind == "span" else Classification(task.labels)
+
+
+def used(task: Task, config: FinetuneConfig) -> list[Any]:
+    """The examples of train that are learnt from, in their order. Raises ValueError where none is left."""
+    train = list(task.train)
+    if config.overlap == "drop":
+        measured = {one.bare for one in (*task.dev, *task.test)}
+        train = [one for one in train if one.bare not in measured]
+    if not train:
+        raise ValueError(f"{task.name}: train has no text that is not in dev or test: train.overlap drop leaves none")
+    order = permutation(key_of("samples", task.fingerprint), len(train))[: config.samples or None]
+    return [train[number] for number in np.sort(order)]
 
 
 def length_of(family: Family, candidate: Candidate, config: FinetuneConfig) -> int:

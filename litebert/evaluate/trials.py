@@ -20,7 +20,7 @@ from data_tools.shards import keyed_rng
 from litebert.evaluate.candidate import Candidate
 from litebert.evaluate.config import FinetuneConfig
 from litebert.evaluate.distillation import Teaching
-from litebert.evaluate.finetuning import MEASURED, PreparedTask, Trial, family_of, length_of
+from litebert.evaluate.finetuning import MEASURED, PreparedTask, Trial, family_of, length_of, used
 from litebert.evaluate.prediction import device
 from litebert.evaluate.tasks import Task
 from litebert.train.run import write
@@ -244,6 +244,7 @@ def evaluate(
     """
     for task in tasks:
         length_of(family_of(task), candidate, config)
+        used(task, config)
     given = teachings or {}
     return {
         "model": str(candidate.location),
@@ -290,9 +291,10 @@ def facts_of(task: Task, config: FinetuneConfig) -> dict[str, Any]:
         "fingerprint": task.fingerprint,
         "origin": task.origin,
         "without_label": dict(task.without_label),
+        "overlap": dict(task.overlap),
         "unfound": task.unfound,
         "sizes": {
-            "train": min(config.samples or len(task.train), len(task.train)),
+            "train": len(used(task, config)),
             "dev": len(task.dev),
             "test": len(task.test),
         },

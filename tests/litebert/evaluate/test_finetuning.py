@@ -18,13 +18,13 @@ from data_tools.text.wordpiece import WordPiece
 from litebert.evaluate import trials
 from litebert.evaluate.candidate import Candidate
 from litebert.evaluate.config import FinetuneConfig
-from litebert.evaluate.finetuning import PreparedTask, Trial
+from litebert.evaluate.finetuning import PreparedTask, Trial, used
 from litebert.evaluate.heldout import wilson_interval
 from litebert.evaluate.prediction import arguments, device
 from litebert.evaluate.span import Span
 from litebert.evaluate.tagging import Tagging
 from litebert.evaluate.tasks import KINDS, Question, Tagged
-from litebert.evaluate.trials import CODE, Best, Experiment, code_fingerprint, edges, evaluate, table
+from litebert.evaluate.trials import CODE, Best, Experiment, code_fingerprint, edges, evaluate, facts_of, table
 from litebert.model.heads import PretrainingModel
 from litebert.model.huggingface import save_huggingface
 from litebert.model.presets import PRESETS
@@ -151,6 +151,27 @@ def test_trials_are_kept_by_all_they_depend_on(candidate, task, tmp_path, monkey
     monkeypatch.undo()
     with pytest.raises(ValueError, match=r"no trial \(KeyError\('trial'\)\): remove it"):
         evaluate(candidate, tasks, config, ["floor"], tmp_path)
+
+
+def test_texts_that_dev_or_test_has_are_left_out_of_train_if_asked(candidate, task):
+    one, config = task("sentence"), dataclasses.replace(QUICK, samples=32)
+    measured = {x.text for x in (*one.dev, *one.test)}
+    alone = [x for x in one.train if x.text not in measured]
+    assert 32 < len(alone) < len(one.train), "the words are few"
+    kept, dropped = (PreparedTask.prepared(candidate, one, x).examples for x in (config, drop(config)))
+    assert not measured & {x.text for x in dropped["train"]}
+    assert [kept[split] for split in ("dev", "test")] == [dropped[split] for split in ("dev", "test")]
+    assert len(kept["train"]) == len(dropped["train"]) == 32
+    assert used(one, drop(QUICK)) == alone and used(one, QUICK) == one.train
+    assert facts_of(one, drop(QUICK))["sizes"]["train"] == len(alone)
+    with pytest.raises(ValueError, match=r"train has no text that is not in dev or test: train\.overlap drop leaves"):
+        used(dataclasses.replace(one, train=one.test), drop(QUICK))
+    with pytest.raises(ValueError, match="overlap 'sift' must be keep or drop"):
+        FinetuneConfig(overlap="sift")  # type: ignore[arg-type]
+
+
+def drop(config: FinetuneConfig) -> FinetuneConfig:
+    return dataclasses.replace(config, overlap="drop")
 
 
 def test_all_code_that_scores_depend_on_is_in_its_fingerprint(tmp_path, monkeypatch):
