@@ -19,6 +19,18 @@ from litebert.export.huggingface import export_huggingface
 from litebert.train.trained import load_trained
 
 CONFIG, WEIGHTS = "config.json", "*.safetensors"
+FAMILIES = "ALBERT, BERT, DistilBERT, ELECTRA, RoBERTa or XLM-R"  # what is known to work
+# Families whose first position is the one after the padding's.
+PADDED = (
+    "camembert",
+    "longformer",
+    "mpnet",
+    "roberta",
+    "roberta-prelayernorm",
+    "xlm-roberta",
+    "xlm-roberta-xl",
+    "xmod",
+)
 POOLER = "pooler"  # the module of an encoder that pretraining may have left out
 
 
@@ -88,7 +100,7 @@ class Candidate:
             )
         tokenizer.padding_side = tokenizer.truncation_side = "right"
         shape = _digest([folder / CONFIG], tokenizer.backend_tokenizer.to_str())
-        positions = min(config.max_position_embeddings, tokenizer.model_max_length)
+        positions = min(_positions(location, config), tokenizer.model_max_length)
         labels = tuple(config.id2label[number] for number in sorted(config.id2label))
         return cls(location, folder, _digest(weights, shape), shape, labels, tokenizer, positions)
 
@@ -161,6 +173,16 @@ def _described(location: Path, folder: Path) -> tuple[Any, Any]:
         raise ValueError(
             f"{location}: its {CONFIG} or its tokenizer is damaged ({said}): copy the model again"
         ) from None
+
+
+def _positions(location: Path, config: Any) -> int:
+    """Tokens that a model has positions for. Raises ValueError where these are of no fixed number."""
+    positions = getattr(config, "max_position_embeddings", 0)
+    if config.model_type in PADDED:
+        positions -= config.pad_token_id + 1
+    if positions < 1:
+        raise ValueError(f"{location}: a model of type {config.model_type} has no fixed positions: give {FAMILIES}")
+    return int(positions)
 
 
 def _digest(files: Sequence[Path], more: str) -> str:
