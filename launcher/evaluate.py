@@ -117,6 +117,8 @@ def _tasks(options: Namespace) -> None:
     if options.unlabelled and len(options.task) > 1:
         raise ValueError("--unlabelled is in the format of one task: give one --task")
     kept = trials_folder()
+    if config.seeds == 2:
+        print("evaluate: intervals of 2 seeds say next to nothing: give --train.seeds 3 or more", file=sys.stderr)
     tasks = [Task.read(folder, options.kind) for folder in options.task]
     for remark in filter(None, (task.remark for task in tasks)):
         print(f"evaluate: {remark}", file=sys.stderr)

@@ -21,6 +21,7 @@ from litebert.evaluate.candidate import Candidate
 from litebert.evaluate.config import FinetuneConfig
 from litebert.evaluate.distillation import Teaching
 from litebert.evaluate.finetuning import MEASURED, PreparedTask, Trial, family_of, length_of, used
+from litebert.evaluate.heldout import wilson_interval
 from litebert.evaluate.prediction import device
 from litebert.evaluate.tasks import Task
 from litebert.train.run import write
@@ -50,7 +51,7 @@ class Summary:
 
     Attributes:
         mean: of them, a share of 1.
-        interval: 95 %, by Student's t; None of one seed.
+        interval: 95 %, by Student's t, of the seeds alone; None of one seed.
         scores: of seeds 1, 2, ...
     """
 
@@ -64,7 +65,7 @@ class Summary:
         mean, count = fmean(scores), len(scores)
         if count < 2:
             return cls(mean, None, tuple(scores))
-        return cls(mean, _interval(mean, variance(scores) / count, count - 1), tuple(scores))
+        return cls(mean, _interval(mean, variance(scores) / count, count - 1, 0.0), tuple(scores))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +76,7 @@ class Outcome:
         learning_rate: chosen on dev.
         choice: the first seed's score on dev, by learning rate; None where it diverged.
         dev, test: summaries by name of score.
+        sampling: 95 % interval of the mean accuracy on test, of its examples alone (Wilson 1927); None of other scores.
         seconds: of training, in all; as they were measured if they come from the cache.
         tokens_per_s: of the first seed's fine-tuning, padding aside.
         edge: lowest or highest, if of several learning rates that one is the best on dev: others may be better.
@@ -86,6 +88,7 @@ class Outcome:
     choice: Mapping[str, float | None]
     dev: Mapping[str, Summary]
     test: Mapping[str, Summary]
+    sampling: tuple[float, float] | None
     seconds: float
     tokens_per_s: float
     edge: str | None
@@ -167,6 +170,7 @@ class Experiment:
             chosen,
             choice,
             **summaries,
+            sampling=_sampling(summaries["test"], len(self.task.test)),
             seconds=sum(trial.seconds for trial in every),
             tokens_per_s=trials[0].tokens_per_s,
             edge=_edge(chosen, rates) if len(set(choice.values())) > 1 else None,
@@ -219,6 +223,11 @@ class Experiment:
             "code": code_fingerprint(),
             "versions": versions(),
         }
+
+
+def _sampling(test: Mapping[str, Summary], count: int) -> tuple[float, float] | None:
+    """How far the mean accuracy on so many examples may be from that on all there could be."""
+    return wilson_interval(test["accuracy"].mean * count, count, CONFIDENCE) if "accuracy" in test else None
 
 
 def _edge(chosen: float, rates: Sequence[float]) -> str | None:
@@ -318,22 +327,23 @@ def above(score: Summary, floor: Summary) -> dict[str, Any]:
         return {"mean": difference, "interval": None}
     parts = [variance(each.scores) / count for each in (score, floor)]
     freedom = sum(parts) ** 2 / sum(part**2 / (count - 1) for part in parts) if any(parts) else 1
-    return {"mean": difference, "interval": _interval(difference, sum(parts), freedom)}
+    return {"mean": difference, "interval": _interval(difference, sum(parts), freedom, -1.0)}
 
 
-def _interval(mean: float, spread: float, freedom: float) -> tuple[float, float]:
-    """Of Student's t, around a mean whose variance is estimated with so many degrees of freedom."""
+def _interval(mean: float, spread: float, freedom: float, least: float) -> tuple[float, float]:
+    """Of Student's t, around a mean whose variance is estimated with so many degrees of freedom; from least to 1."""
     margin = float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom)) * math.sqrt(spread)
-    return mean - margin, mean + margin
+    return max(least, mean - margin), min(1.0, mean + margin)
 
 
 def table(results: Mapping[str, Any]) -> str:
-    """The results in Markdown, in per cent, a row a task."""
+    """The results in Markdown, in per cent, a row a task; majority is the share of the commonest class of test."""
     heads = [
         "task",
         "score",
         "dev",
         "test",
+        "majority",
         "floor",
         "above the floor",
         "shuffled",
@@ -348,17 +358,21 @@ def table(results: Mapping[str, Any]) -> str:
         difference = _percent(facts["above_floor"]) if "above_floor" in facts else ""
         seconds = sum(facts[arm]["seconds"] for arm in ("model", *ARMS) if arm in facts)
         both = [_percent(model[split][metric]) for split in MEASURED]
-        named = [facts["task"], metric, *both, other["floor"], difference, other["shuffled"], other["distilled"]]
-        rows.append([*named, f"{model['learning_rate']:g}", f"{seconds:.0f}"])
+        chance = f"{100 * model['test']['majority']['mean']:.1f}" if "majority" in model["test"] else ""
+        named = [facts["task"], metric, *both, chance, other["floor"], difference]
+        rows.append([*named, other["shuffled"], other["distilled"], f"{model['learning_rate']:g}", f"{seconds:.0f}"])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def _percent(summary: Mapping[str, Any]) -> str:
-    """Mean and half the width of its interval."""
+    """Mean and half the width of its interval, or the interval where it ends before that at the largest score."""
+    mean = f"{100 * summary['mean']:.1f}"
     if not summary["interval"]:
-        return f"{100 * summary['mean']:.1f}"
+        return mean
     low, high = summary["interval"]
-    return f"{100 * summary['mean']:.1f} ± {50 * (high - low):.1f}"
+    if math.isclose(high - summary["mean"], summary["mean"] - low, abs_tol=1e-9):
+        return f"{mean} ± {50 * (high - low):.1f}"
+    return f"{mean} [{100 * low:.1f}, {100 * high:.1f}]"
 
 
 @cache

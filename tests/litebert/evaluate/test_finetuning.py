@@ -70,13 +70,16 @@ def test_the_same_twice_is_the_same_to_the_bit(candidate, task, tmp_path):
     assert outcomes[0].test == outcomes[1].test and outcomes[0].dev == outcomes[1].dev
     assert outcomes[0].choice == outcomes[1].choice
     assert len(set(outcomes[0].test["f1"].scores)) > 1  # seeds do differ
+    assert outcomes[0].sampling is None  # entities are no sample of examples
 
 
 def test_the_rate_is_the_best_on_dev(candidate, task, tmp_path):
     config = FinetuneConfig(epochs=4, batch=16, learning_rates=(1e-7, 3e-3, 1e-6), seeds=2, precision="fp32")
     outcome = Experiment(candidate, task("sentence"), config, tmp_path).outcome()
-    assert outcome.learning_rate == 3e-3 == float(max(outcome.choice, key=outcome.choice.__getitem__))
+    assert outcome.learning_rate == 3e-3 == float(max(outcome.choice, key=lambda rate: outcome.choice[rate] or 0.0))
     assert len(list(tmp_path.glob("*.json"))) == 3 + 1  # each rate once, and the second seed of the best
+    share = outcome.test["accuracy"].mean
+    assert outcome.sampling == wilson_interval(200 * share, 200) and outcome.sampling[0] < share <= outcome.sampling[1]
     assert outcome.edge == "highest" and outcome.seed == 1 + int(np.argmax(outcome.dev["accuracy"].scores))
     f1 = [its["f1"] for its in outcome.classes.values()]
     assert np.mean(f1) == pytest.approx(outcome.test["macro_f1"].scores[outcome.seed - 1])
@@ -327,7 +330,11 @@ def test_the_table_says_what_is_above_the_floor():
     facts = {"task": "reviews", "metric": "accuracy", "model": outcome | {"test": {"accuracy": summary}}}
     facts |= {"floor": outcome | {"test": {"accuracy": floor}}, "above_floor": {"mean": 0.029, "interval": None}}
     row = table(json.loads(json.dumps({"tasks": [facts]}))).splitlines()[-1]
-    assert row == "| reviews | accuracy | 88.8 ± 1.0 | 88.8 ± 1.0 | 85.9 | 2.9 |  |  | 0.0003 | 122 |"
+    assert row == "| reviews | accuracy | 88.8 ± 1.0 | 88.8 ± 1.0 |  | 85.9 | 2.9 |  |  | 0.0003 | 122 |"
+    clipped = {"accuracy": summary | {"interval": (0.7, 1.0)}, "majority": {"mean": 0.512, "interval": (0.512, 0.512)}}
+    facts["model"] = outcome | {"test": clipped}
+    row = table(json.loads(json.dumps({"tasks": [facts]}))).splitlines()[-1]
+    assert row.startswith("| reviews | accuracy | 88.8 ± 1.0 | 88.8 [70.0, 100.0] | 51.2 | 85.9 |")
 
 
 def test_a_batch_is_as_large_with_four_gpus(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
