@@ -17,12 +17,11 @@ import torch
 from jsonargparse import ArgumentParser, Namespace
 
 from litebert.data.split import Split
-from litebert.demo.corpus import cache_folder
 from litebert.distill.teacher import Teacher
 from litebert.evaluate.config import FinetuneConfig, TaskDistillConfig
 from litebert.evaluate.heldout import evaluate_heldout
 from litebert.evaluate.intrinsic import evaluate_intrinsic, groups_table
-from litebert.evaluate.output import check
+from litebert.evaluate.output import check, trials_folder
 from litebert.evaluate.tasks import KINDS, Task
 from litebert.report.figures import KINDS as FIGURES
 from litebert.train.run import write
@@ -117,13 +116,16 @@ def _tasks(options: Namespace) -> None:
         raise ValueError("--unlabelled and --distill are for a student: give its --teacher")
     if options.unlabelled and len(options.task) > 1:
         raise ValueError("--unlabelled is in the format of one task: give one --task")
+    kept = trials_folder()
+    if config.seeds == 2:
+        print("evaluate: intervals of 2 seeds say next to nothing: give --train.seeds 3 or more", file=sys.stderr)
     tasks = [Task.read(folder, options.kind) for folder in options.task]
     for remark in filter(None, (task.remark for task in tasks)):
         print(f"evaluate: {remark}", file=sys.stderr)
     taught = teachings(options.teacher, tasks, distill, options.unlabelled) if options.teacher else {}
     arms = [arm for arm in ("floor", "shuffled") if options[arm]]
     with Candidate.opened(options.model) as candidate:
-        results = evaluate(candidate, tasks, config, arms, cache_folder() / "evaluations", taught)
+        results = evaluate(candidate, tasks, config, arms, kept, taught)
     if options.output:
         write(options.output, json.dumps(results, indent=1) + "\n")
     for facts in results["tasks"]:

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from jsonargparse import ArgumentParser, Namespace
 
-from litebert.demo.corpus import cache_folder
 from litebert.evaluate.config import FinetuneConfig, TaskDistillConfig
+from litebert.evaluate.output import trials_folder
 from litebert.evaluate.tasks import KINDS, Task
 
 
@@ -59,6 +59,7 @@ def _finetuned(options: Namespace) -> str:
     config, distill = FinetuneConfig(**options.train.as_dict()), TaskDistillConfig(**options.distill.as_dict())
     if not options.teacher and (options.unlabelled or distill != TaskDistillConfig()):
         raise ValueError("--unlabelled and --distill are for a student: give its --teacher")
+    kept = trials_folder()
     task = Task.read(options.task, options.kind)
     if task.remark:
         print(f"finetune: {task.remark}", file=sys.stderr)
@@ -66,7 +67,7 @@ def _finetuned(options: Namespace) -> str:
     if options.teacher:
         teaching = Teaching.of(options.teacher, task, family_of(task), distill, options.unlabelled)
     with Candidate.opened(options.model) as candidate:
-        made = finetune(candidate, task, config, cache_folder() / "evaluations", teaching, options.output)
+        made = finetune(candidate, task, config, kept, teaching, options.output)
     for line in edges(made["task"], {"model": made["all_seeds"]}):
         print(f"finetune: {line}", file=sys.stderr)
     metric = made["metric"]

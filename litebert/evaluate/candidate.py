@@ -19,8 +19,19 @@ from litebert.export.huggingface import export_huggingface
 from litebert.train.trained import load_trained
 
 CONFIG, WEIGHTS = "config.json", "*.safetensors"
-# Modules that pretraining may have left out, learnt by fine-tuning.
-NEW = ("pooler", "pre_classifier", "classifier", "qa_outputs")
+FAMILIES = "ALBERT, BERT, DistilBERT, ELECTRA, RoBERTa or XLM-R"  # what is known to work
+# Families whose first position is the one after the padding's.
+PADDED = (
+    "camembert",
+    "longformer",
+    "mpnet",
+    "roberta",
+    "roberta-prelayernorm",
+    "xlm-roberta",
+    "xlm-roberta-xl",
+    "xmod",
+)
+POOLER = "pooler"  # the module of an encoder that pretraining may have left out
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +100,7 @@ class Candidate:
             )
         tokenizer.padding_side = tokenizer.truncation_side = "right"
         shape = _digest([folder / CONFIG], tokenizer.backend_tokenizer.to_str())
-        positions = min(config.max_position_embeddings, tokenizer.model_max_length)
+        positions = min(_positions(location, config), tokenizer.model_max_length)
         labels = tuple(config.id2label[number] for number in sorted(config.id2label))
         return cls(location, folder, _digest(weights, shape), shape, labels, tokenizer, positions)
 
@@ -99,7 +110,7 @@ class Candidate:
         return {"positions": self.positions, "inputs": list(self.tokenizer.model_input_names)}
 
     def begun(self, head: str, outputs: Sequence[str], random: bool) -> Any:
-        """The model, in fp32, with a new head of one of transformers' classes.
+        """The model, in fp32, with a new head of one of transformers' classes, whatever head it was fine-tuned with.
 
         Args:
             head: name of the class.
@@ -115,8 +126,14 @@ class Candidate:
         if random:
             return getattr(transformers, head).from_config(config, dtype=torch.float32)
         model, missing = self._loaded(head, config)
-        if lost := [name for name in missing if not set(name.split(".")) & set(NEW)]:
+        encoder = f"{model.base_model_prefix}."
+        if lost := [name for name in missing if name.startswith(encoder) and POOLER not in name.split(".")]:
             raise ValueError(f"{self.location}: weights are missing: {', '.join(lost[:3])} ({len(lost)} in all)")
+        if any(not name.startswith(encoder) for name in model.state_dict().keys() - set(missing)):
+            fresh = getattr(transformers, head).from_config(config, dtype=torch.float32)
+            for name, module in fresh.named_children():
+                if name != model.base_model_prefix:
+                    setattr(model, name, module)
         return model
 
     def finetuned(self, head: str) -> Any:
@@ -156,6 +173,16 @@ def _described(location: Path, folder: Path) -> tuple[Any, Any]:
         raise ValueError(
             f"{location}: its {CONFIG} or its tokenizer is damaged ({said}): copy the model again"
         ) from None
+
+
+def _positions(location: Path, config: Any) -> int:
+    """Tokens that a model has positions for. Raises ValueError where these are of no fixed number."""
+    positions = getattr(config, "max_position_embeddings", 0)
+    if config.model_type in PADDED:
+        positions -= config.pad_token_id + 1
+    if positions < 1:
+        raise ValueError(f"{location}: a model of type {config.model_type} has no fixed positions: give {FAMILIES}")
+    return int(positions)
 
 
 def _digest(files: Sequence[Path], more: str) -> str:

@@ -18,10 +18,11 @@ class FinetuneConfig:
     Attributes:
         epochs: through the training examples; 0 measures a model whose head has learnt nothing.
         batch: examples of a step.
-        learning_rates: peaks to choose from, by the score on dev with the first seed.
+        learning_rates: peaks to choose from, by the score on dev with the first seed; a list, of one as "[1e-4]".
         max_length: tokens of an example; 0 for 128, or 384 of a question with its passage.
         seeds: how many times, with another head, order and dropout each: seeds 1, 2, ...
         samples: of train that are used, drawn by a fixed key, the same for every seed; 0 for all.
+        overlap: keep or drop examples of train whose text is in dev or test too.
         warmup: share of the steps in which the learning rate rises to its peak; it falls to 0 after that, linearly.
         weight_decay: of AdamW.
         precision: fp32, bf16 with fp32 weights, or auto: bf16 where the device computes in it.
@@ -33,6 +34,7 @@ class FinetuneConfig:
     max_length: int = 0
     seeds: int = 3
     samples: int = 0
+    overlap: Literal["keep", "drop"] = "keep"
     warmup: float = 0.1
     weight_decay: float = 0.01
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -50,6 +52,8 @@ class FinetuneConfig:
             problems.append(f"max_length {self.max_length} must be 16 or more, or 0 for that of the kind of task")
         if not 0 <= self.warmup < 1:
             problems.append(f"warmup {self.warmup} must be a share of 1, and not all of it")
+        if self.overlap not in ("keep", "drop"):
+            problems.append(f"overlap {self.overlap!r} must be keep or drop")
         if self.precision not in ("auto", "fp32", "bf16"):
             problems.append(f"precision {self.precision!r} must be auto, fp32 or bf16")
         if problems:

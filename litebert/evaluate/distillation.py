@@ -93,7 +93,8 @@ class Teaching:
             config: of the student's fine-tuning.
 
         Raises:
-            ValueError: the teacher was not fine-tuned, or one of its tokens does not stand for one of the student's.
+            ValueError: the teacher was not fine-tuned, one of its tokens does not stand for one of the student's, or an
+                answer is not finite.
         """
         teacher, count = self.teacher, len(encoded.rows)
         if self.config.augment:
@@ -108,6 +109,10 @@ class Teaching:
             for begin in range(0, count, PART):
                 part = slice(begin, begin + PART)
                 (logits,) = predicted(model, teacher.tokenizer, family, theirs.rows[part], config)
+                if not np.isfinite(logits).all():
+                    raise ValueError(
+                        f"{teacher.location}: its answers are not finite: give a teacher that learnt its task"
+                    )
                 rows += [
                     row | {"labels": _targets(row["labels"], answer, places)}
                     for row, answer, places in zip(encoded.rows[part], logits, asked[part], strict=True)

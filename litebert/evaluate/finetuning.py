@@ -33,7 +33,7 @@ class Trial:
     """What came of one fine-tuning.
 
     Attributes:
-        scores: by split, dev and test, by name; shares of 1.
+        scores: by split, dev and test, by name; shares of 1. Empty of a model that diverged: its logits are not finite.
         seconds: of training.
         tokens_per_s: in training, padding aside; 0 without any.
         classes: of test, precision, recall, F1 and count of each class; none of a span task.
@@ -75,8 +75,7 @@ class PreparedTask:
     ) -> PreparedTask:
         """Encodes a task, and asks its teacher; where it is shuffled, the labels of train, and of nothing else."""
         family = family_of(task)
-        order = permutation(key_of("samples", task.fingerprint), len(task.train))[: config.samples or None]
-        train = [task.train[number] for number in np.sort(order)]
+        train = used(task, config)
         if shuffled:
             train = family.shuffled(train, key_of("shuffled", task.fingerprint))
         if teaching:
@@ -111,12 +110,15 @@ class PreparedTask:
                     trainer.add_callback(_Shown(progress, total))
                     trainer.train()
         seconds = time.monotonic() - begin
+        tokens_per_s = train.tokens * config.epochs / seconds
         outputs = {split: self._outputs(model, split) for split in MEASURED}
+        if not all(np.isfinite(logits).all() for arrays in outputs.values() for logits in arrays):
+            return Trial({}, seconds, tokens_per_s, {}, []), model
         measured = {split: (self.examples[split], self.encoded[split], outputs[split]) for split in MEASURED}
         scores = {split: self.family.scores(*found) for split, found in measured.items()}
         pairs = Counter(self.family.pairs(*measured["test"]))
         classes, mistaken = by_class(pairs, self.task.labels), confused(pairs)
-        return Trial(scores, seconds, train.tokens * config.epochs / seconds, classes, mistaken), model
+        return Trial(scores, seconds, tokens_per_s, classes, mistaken), model
 
     def _trainer(self, model: Any, rate: float, seed: int, folder: str) -> Any:
         config, tokenizer = self.config, self.candidate.tokenizer
@@ -163,6 +165,18 @@ def family_of(task: Task) -> Family:
     if task.kind == "tagging":
         return Tagging(task.labels)
     return Span() if task.kind == "span" else Classification(task.labels)
+
+
+def used(task: Task, config: FinetuneConfig) -> list[Any]:
+    """The examples of train that are learnt from, in their order. Raises ValueError where none is left."""
+    train = list(task.train)
+    if config.overlap == "drop":
+        measured = {one.bare for one in (*task.dev, *task.test)}
+        train = [one for one in train if one.bare not in measured]
+    if not train:
+        raise ValueError(f"{task.name}: train has no text that is not in dev or test: train.overlap drop leaves none")
+    order = permutation(key_of("samples", task.fingerprint), len(train))[: config.samples or None]
+    return [train[number] for number in np.sort(order)]
 
 
 def length_of(family: Family, candidate: Candidate, config: FinetuneConfig) -> int:

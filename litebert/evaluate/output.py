@@ -1,4 +1,4 @@
-"""The JSON file that figures are to go to: tried before the work that makes them, which may take hours."""
+"""Where results are to go, a JSON file and the cache of trials: tried before the work, which may take hours."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import json
 import tempfile
 from collections.abc import Set
 from pathlib import Path
+
+from litebert.demo.corpus import cache_folder
 
 
 def check(output: Path, fields: Set[str]) -> None:
@@ -23,6 +25,19 @@ def check(output: Path, fields: Set[str]) -> None:
         raise ValueError(f"--output {output}: nothing can be written there: {error.strerror}") from None
     if output.exists() and not _has(output, fields):
         raise ValueError(f"--output {output}: it exists and holds no figures of this kind: give another file")
+
+
+def trials_folder() -> Path:
+    """Makes the folder that trials are kept in. Raises ValueError where nothing can be written there."""
+    folder = cache_folder() / "evaluations"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        raise ValueError(
+            f"{folder}: no trial can be kept there ({error.strerror}): set LITEBERT_CACHE to another folder"
+        ) from None
 
 
 def _has(path: Path, fields: Set[str]) -> bool:

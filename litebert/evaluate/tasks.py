@@ -7,6 +7,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,11 @@ class Question:
         """Whether an answer is told."""
         return bool(self.answers)
 
+    @property
+    def bare(self) -> Question:
+        """Its question and passage alone."""
+        return dataclasses.replace(self, answers=())
+
 
 Example = Labelled | Tagged | Question
 
@@ -136,7 +142,7 @@ class Task:
         return cls(
             folder.resolve().name,
             kind,
-            _labels(folder, kind, [one for split in splits.values() for one in split]),
+            _labels(folder, kind, splits),
             **splits,
             asked=every.get("test", splits["test"]),
             without_label={
@@ -150,14 +156,27 @@ class Task:
 
     @property
     def remark(self) -> str:
-        """What of its files is left out or cannot be learnt, in words; nothing if nothing is."""
-        counts = ", ".join(f"{count:,} of {split}" for split, count in self.without_label.items())
-        found = [f"examples without a label are left out: {counts}"] if counts else []
+        """What of its files is left out, cannot be learnt or is in train too, in words; nothing if nothing is."""
+        found = []
+        if self.without_label:
+            found.append(f"examples without a label are left out: {_counts(self.without_label)}")
+        if self.overlap:
+            found.append(f"texts that are in train too, without --train.overlap drop: {_counts(self.overlap)}")
         if self.unfound:
             found.append(
                 f"questions of train whose answer is not in its passage: {self.unfound:,}, learnt as having none"
             )
         return f"{self.name}: {'; '.join(found)}" if found else ""
+
+    @cached_property
+    def overlap(self) -> Mapping[str, int]:
+        """How many examples of dev and of test have a text that one of train has, whatever its label, where any do."""
+        learnt = {one.bare for one in self.train}
+        counts = {
+            "dev": sum(one.bare in learnt for one in self.dev),
+            "test": sum(one.bare in learnt for one in self.test),
+        }
+        return {split: count for split, count in counts.items() if count}
 
     @property
     def unfound(self) -> int:
@@ -197,22 +216,23 @@ def _divided(folder: Path, read: Mapping[str, list[Example]]) -> tuple[dict[str,
     return parts, f"its {labelled[0]} as test, {count} of its train as dev"
 
 
-def _labels(folder: Path, kind: str, examples: Sequence[Any]) -> tuple[str, ...]:
-    """Classes in the order of info.json, or sorted; types of entities."""
+def _labels(folder: Path, kind: str, splits: Mapping[str, Sequence[Any]]) -> tuple[str, ...]:
+    """Classes in the order of info.json, or sorted; types of entities. Raises ValueError where train teaches none."""
     if kind == "span":
         return ()
+    every = [one for split in splits.values() for one in split]
     if kind == "tagging":
-        types = {name for one in examples for _, _, name in one.entities}
-        if not types:
-            raise ValueError(f"{folder}: no example has an entity: nothing to learn")
-        return tuple(sorted(types))
-    used, ordered = {one.label for one in examples}, _ordered(folder / "info.json")
+        if not any(one.entities for one in splits["train"]):
+            raise ValueError(f"{folder}: no example of train has an entity: nothing to learn")
+        return tuple(sorted({name for one in every for _, _, name in one.entities}))
+    used, ordered = {one.label for one in every}, _ordered(folder / "info.json")
     if ordered and (strange := used - set(ordered)):
         raise ValueError(f"{folder}: labels that info.json does not name: {', '.join(sorted(strange)[:5])}")
-    labels = ordered or tuple(sorted(used))
-    if len(labels) < 2:
-        raise ValueError(f"{folder}: all examples have the label {labels[0]!r}: nothing to learn")
-    return labels
+    if len({one.label for one in splits["train"]}) < 2:
+        raise ValueError(
+            f"{folder}: all examples of train have the label {splits['train'][0].label!r}: nothing to learn"
+        )
+    return ordered or tuple(sorted(used))
 
 
 def _ordered(path: Path) -> tuple[str, ...]:
@@ -265,6 +285,10 @@ def _inferred(path: Path) -> str:
     if any(name in record for name in TEXTS):
         return "sentence"
     raise ValueError(f"{where}: no kind of task has the fields {_names(record)}: name them as docs/evaluation.md does")
+
+
+def _counts(found: Mapping[str, int]) -> str:
+    return ", ".join(f"{count:,} of {split}" for split, count in found.items())
 
 
 def _names(record: Record) -> str:

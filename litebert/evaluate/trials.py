@@ -20,7 +20,8 @@ from data_tools.shards import keyed_rng
 from litebert.evaluate.candidate import Candidate
 from litebert.evaluate.config import FinetuneConfig
 from litebert.evaluate.distillation import Teaching
-from litebert.evaluate.finetuning import MEASURED, PreparedTask, Trial, family_of, length_of
+from litebert.evaluate.finetuning import MEASURED, PreparedTask, Trial, family_of, length_of, used
+from litebert.evaluate.heldout import wilson_interval
 from litebert.evaluate.markdown import markdown
 from litebert.evaluate.prediction import device
 from litebert.evaluate.tasks import Task
@@ -51,7 +52,7 @@ class Summary:
 
     Attributes:
         mean: of them, a share of 1.
-        interval: 95 %, by Student's t; None of one seed.
+        interval: 95 %, by Student's t, of the seeds alone; None of one seed.
         scores: of seeds 1, 2, ...
     """
 
@@ -65,7 +66,7 @@ class Summary:
         mean, count = fmean(scores), len(scores)
         if count < 2:
             return cls(mean, None, tuple(scores))
-        return cls(mean, _interval(mean, variance(scores) / count, count - 1), tuple(scores))
+        return cls(mean, _interval(mean, variance(scores) / count, count - 1, 0.0), tuple(scores))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,8 +75,9 @@ class Outcome:
 
     Attributes:
         learning_rate: chosen on dev.
-        choice: the first seed's score on dev, by learning rate.
+        choice: the first seed's score on dev, by learning rate; None where it diverged.
         dev, test: summaries by name of score.
+        sampling: 95 % interval of the mean accuracy on test, of its examples alone (Wilson 1927); None of other scores.
         seconds: of training, in all; as they were measured if they come from the cache.
         tokens_per_s: of the first seed's fine-tuning, padding aside.
         edge: lowest or highest, if of several learning rates that one is the best on dev: others may be better.
@@ -84,9 +86,10 @@ class Outcome:
     """
 
     learning_rate: float
-    choice: Mapping[str, float]
+    choice: Mapping[str, float | None]
     dev: Mapping[str, Summary]
     test: Mapping[str, Summary]
+    sampling: tuple[float, float] | None
     seconds: float
     tokens_per_s: float
     edge: str | None
@@ -140,11 +143,22 @@ class Experiment:
     best: Best | None = None
 
     def outcome(self) -> Outcome:
-        """Every learning rate with the first seed, then every seed with the best of them."""
+        """Every learning rate with the first seed, then every seed with the best of them.
+
+        Raises ValueError where all rates diverge, or a further seed does with the best of them.
+        """
         metric, rates = family_of(self.task).metric, self.config.learning_rates
         tried = {rate: self._trial(rate, 1) for rate in rates}
-        chosen = max(rates, key=lambda rate: tried[rate].scores["dev"][metric])
-        trials = [tried[chosen], *(self._trial(chosen, seed) for seed in range(2, self.config.seeds + 1))]
+        choice = {f"{rate:g}": trial.scores["dev"][metric] if trial.scores else None for rate, trial in tried.items()}
+        chosen = max(rates, key=lambda rate: tried[rate].scores["dev"][metric] if tried[rate].scores else -math.inf)
+        trials = [tried[chosen]]
+        while trials[-1].scores and len(trials) < self.config.seeds:
+            trials.append(self._trial(chosen, len(trials) + 1))
+        if not trials[-1].scores:
+            raise ValueError(
+                f"{self._label(chosen, len(trials))}: diverged, its logits are not finite: lower train.learning_rates, "
+                f"or look whether the weights of {self.candidate.location} are finite"
+            )
         summaries = {
             split: {
                 name: Summary.of([trial.scores[split][name] for trial in trials]) for name in trials[0].scores[split]
@@ -152,12 +166,12 @@ class Experiment:
             for split in MEASURED
         }
         every = [*tried.values(), *trials[1:]]
-        choice = {f"{rate:g}": trial.scores["dev"][metric] for rate, trial in tried.items()}
         best = max(trials, key=lambda trial: trial.scores["dev"][metric])
         return Outcome(
             chosen,
             choice,
             **summaries,
+            sampling=_sampling(summaries["test"], len(self.task.test)),
             seconds=sum(trial.seconds for trial in every),
             tokens_per_s=trials[0].tokens_per_s,
             edge=_edge(chosen, rates) if len(set(choice.values())) > 1 else None,
@@ -175,15 +189,18 @@ class Experiment:
                 return Trial(**json.loads(path.read_text())["trial"])
             except (ValueError, KeyError, TypeError) as error:
                 raise ValueError(f"{path}: no trial ({error!r}): remove it") from None
-        start = "floor" if self.random else self.candidate.location.name
-        how = ", shuffled" * self.shuffled + ", distilled" * bool(self.teaching)
-        label = f"{self.task.name}, {start}{how}, learning rate {rate:g}, seed {seed}"
-        trial, model = self._prepared.run(rate, seed, self.random, label)
-        if self.best:
+        trial, model = self._prepared.run(rate, seed, self.random, self._label(rate, seed))
+        if self.best and trial.scores:
             self.best.offer(trial.scores["dev"][self._prepared.family.metric], model, trial, rate, seed)
         self.kept.mkdir(parents=True, exist_ok=True)
         write(path, json.dumps({"identity": identity, "trial": dataclasses.asdict(trial)}, indent=1))
         return trial
+
+    def _label(self, rate: float, seed: int) -> str:
+        """A trial, in words."""
+        start = "floor" if self.random else self.candidate.location.name
+        how = ", shuffled" * self.shuffled + ", distilled" * bool(self.teaching)
+        return f"{self.task.name}, {start}{how}, learning rate {rate:g}, seed {seed}"
 
     @cached_property
     def _prepared(self) -> PreparedTask:
@@ -209,6 +226,11 @@ class Experiment:
         }
 
 
+def _sampling(test: Mapping[str, Summary], count: int) -> tuple[float, float] | None:
+    """How far the mean accuracy on so many examples may be from that on all there could be."""
+    return wilson_interval(test["accuracy"].mean * count, count, CONFIDENCE) if "accuracy" in test else None
+
+
 def _edge(chosen: float, rates: Sequence[float]) -> str | None:
     if chosen in (ends := (min(rates), max(rates))):
         return ("lowest", "highest")[ends.index(chosen)]
@@ -232,6 +254,7 @@ def evaluate(
     """
     for task in tasks:
         length_of(family_of(task), candidate, config)
+        used(task, config)
     given = teachings or {}
     return {
         "model": str(candidate.location),
@@ -278,9 +301,10 @@ def facts_of(task: Task, config: FinetuneConfig) -> dict[str, Any]:
         "fingerprint": task.fingerprint,
         "origin": task.origin,
         "without_label": dict(task.without_label),
+        "overlap": dict(task.overlap),
         "unfound": task.unfound,
         "sizes": {
-            "train": min(config.samples or len(task.train), len(task.train)),
+            "train": len(used(task, config)),
             "dev": len(task.dev),
             "test": len(task.test),
         },
@@ -304,22 +328,23 @@ def above(score: Summary, floor: Summary) -> dict[str, Any]:
         return {"mean": difference, "interval": None}
     parts = [variance(each.scores) / count for each in (score, floor)]
     freedom = sum(parts) ** 2 / sum(part**2 / (count - 1) for part in parts) if any(parts) else 1
-    return {"mean": difference, "interval": _interval(difference, sum(parts), freedom)}
+    return {"mean": difference, "interval": _interval(difference, sum(parts), freedom, -1.0)}
 
 
-def _interval(mean: float, spread: float, freedom: float) -> tuple[float, float]:
-    """Of Student's t, around a mean whose variance is estimated with so many degrees of freedom."""
+def _interval(mean: float, spread: float, freedom: float, least: float) -> tuple[float, float]:
+    """Of Student's t, around a mean whose variance is estimated with so many degrees of freedom; from least to 1."""
     margin = float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom)) * math.sqrt(spread)
-    return mean - margin, mean + margin
+    return max(least, mean - margin), min(1.0, mean + margin)
 
 
 def table(results: Mapping[str, Any]) -> str:
-    """The results in Markdown, in per cent, a row a task."""
+    """The results in Markdown, in per cent, a row a task; majority is the share of the commonest class of test."""
     heads = [
         "task",
         "score",
         "dev",
         "test",
+        "majority",
         "floor",
         "above the floor",
         "shuffled",
@@ -334,17 +359,21 @@ def table(results: Mapping[str, Any]) -> str:
         difference = _percent(facts["above_floor"]) if "above_floor" in facts else ""
         seconds = sum(facts[arm]["seconds"] for arm in ("model", *ARMS) if arm in facts)
         both = [_percent(model[split][metric]) for split in MEASURED]
-        named = [facts["task"], metric, *both, other["floor"], difference, other["shuffled"], other["distilled"]]
-        rows.append([*named, f"{model['learning_rate']:g}", f"{seconds:.0f}"])
+        chance = f"{100 * model['test']['majority']['mean']:.1f}" if "majority" in model["test"] else ""
+        named = [facts["task"], metric, *both, chance, other["floor"], difference]
+        rows.append([*named, other["shuffled"], other["distilled"], f"{model['learning_rate']:g}", f"{seconds:.0f}"])
     return markdown(rows)
 
 
 def _percent(summary: Mapping[str, Any]) -> str:
-    """Mean and half the width of its interval."""
+    """Mean and half the width of its interval, or the interval where it ends before that at the largest score."""
+    mean = f"{100 * summary['mean']:.1f}"
     if not summary["interval"]:
-        return f"{100 * summary['mean']:.1f}"
+        return mean
     low, high = summary["interval"]
-    return f"{100 * summary['mean']:.1f} ± {50 * (high - low):.1f}"
+    if math.isclose(high - summary["mean"], summary["mean"] - low, abs_tol=1e-9):
+        return f"{mean} ± {50 * (high - low):.1f}"
+    return f"{mean} [{100 * low:.1f}, {100 * high:.1f}]"
 
 
 @cache

@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 
 from litebert.evaluate.augmentation import MASK
 from litebert.evaluate.candidate import Candidate
@@ -188,6 +190,12 @@ def test_teachers_that_cannot_teach_are_said(candidate, other_candidate, task, t
     raw = dataclasses.replace(teaching_of(teacher("sentence"), task("sentence")), teacher=candidate)
     with pytest.raises(ValueError, match=r"not fine-tuned as AutoModelForSequenceClassification: .* is missing"):
         PreparedTask.prepared(candidate, task("sentence"), SHORT, teaching=raw)
+    weights = load_file(teacher("sentence") / "model.safetensors")
+    shutil.copytree(teacher("sentence"), tmp_path / "lost")
+    save_file(weights | {"classifier.bias": torch.tensor([0.0, math.nan])}, tmp_path / "lost/model.safetensors")
+    lost = teaching_of(tmp_path / "lost", task("sentence"))
+    with pytest.raises(ValueError, match=r"lost: its answers are not finite: give a teacher that learnt its task"):
+        PreparedTask.prepared(candidate, task("sentence"), SHORT, teaching=lost)
     strange = teaching_of(teacher("tagging"), task("tagging"))
     with pytest.raises(ValueError, match=r"cuts text \d+ into \d+ tokens other than the \d+ of the student"):
         PreparedTask.prepared(other_candidate, task("tagging"), SHORT, teaching=strange)

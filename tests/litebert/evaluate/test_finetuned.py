@@ -16,11 +16,12 @@ import torch
 from litebert.evaluate.candidate import Candidate
 from litebert.evaluate.config import FinetuneConfig, TaskDistillConfig
 from litebert.evaluate.finetuned import RECORD, finetune, teachings
-from litebert.evaluate.finetuning import PreparedTask
+from litebert.evaluate.finetuning import PreparedTask, family_of
 from litebert.evaluate.prediction import predicted
 from litebert.evaluate.span import overlap
 from litebert.evaluate.tagging import agreement
 from litebert.evaluate.tasks import KINDS, READERS, Question
+from litebert.evaluate.trials import Experiment
 
 STRANGER = """\
 import json, os, re, sys
@@ -128,6 +129,27 @@ def test_a_fine_tuned_model_begins_another_task_with_a_new_head(teacher):
         kept = opened.finetuned("AutoModelForSequenceClassification")
     assert model.classifier.weight.shape[0] == 3 and kept.classifier.weight.shape[0] == 2
     assert torch.equal(model.bert.pooler.dense.weight, kept.bert.pooler.dense.weight)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_fine_tuned_model_begins_its_own_task_with_a_new_head(kind, task, teacher):
+    opened, family, heads = Candidate.read(teacher(kind)), family_of(task(kind)), []
+    kept = opened.finetuned(family.head).state_dict()
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        begun = opened.begun(family.head, family.outputs, random=False).state_dict()
+        new = {name for name, tensor in begun.items() if not torch.equal(tensor, kept[name])}
+        assert new == {name for name in kept if not name.startswith("bert.")}
+        heads.append(torch.cat([begun[name].flatten() for name in sorted(new)]))
+    assert not torch.equal(*heads)
+
+
+def test_what_a_fine_tuned_model_has_learnt_of_labels_does_not_score(task, teacher, tmp_path):
+    """Its encoder still tells the classes apart: a new head says all of them right or all wrong, as a coin falls."""
+    config = FinetuneConfig(epochs=0, learning_rates=(1e-3,), seeds=6, precision="fp32")
+    opened = Candidate.read(teacher("sentence"))
+    shuffled = Experiment(opened, task("sentence"), config, tmp_path, shuffled=True).outcome().test["accuracy"]
+    assert min(shuffled.scores) < 0.5 < max(shuffled.scores)
 
 
 def test_a_teacher_is_found_by_the_task_that_it_was_fine_tuned_on(candidate, task, teacher, tmp_path):

@@ -18,13 +18,13 @@ from data_tools.text.wordpiece import WordPiece
 from litebert.evaluate import trials
 from litebert.evaluate.candidate import Candidate
 from litebert.evaluate.config import FinetuneConfig
-from litebert.evaluate.finetuning import PreparedTask
+from litebert.evaluate.finetuning import PreparedTask, Trial, used
 from litebert.evaluate.heldout import wilson_interval
 from litebert.evaluate.prediction import arguments, device
 from litebert.evaluate.span import Span
 from litebert.evaluate.tagging import Tagging
 from litebert.evaluate.tasks import KINDS, Question, Tagged
-from litebert.evaluate.trials import CODE, Experiment, code_fingerprint, edges, evaluate, table
+from litebert.evaluate.trials import CODE, Best, Experiment, code_fingerprint, edges, evaluate, facts_of, table
 from litebert.model.heads import PretrainingModel
 from litebert.model.huggingface import save_huggingface
 from litebert.model.presets import PRESETS
@@ -70,13 +70,16 @@ def test_the_same_twice_is_the_same_to_the_bit(candidate, task, tmp_path):
     assert outcomes[0].test == outcomes[1].test and outcomes[0].dev == outcomes[1].dev
     assert outcomes[0].choice == outcomes[1].choice
     assert len(set(outcomes[0].test["f1"].scores)) > 1  # seeds do differ
+    assert outcomes[0].sampling is None  # entities are no sample of examples
 
 
 def test_the_rate_is_the_best_on_dev(candidate, task, tmp_path):
     config = FinetuneConfig(epochs=4, batch=16, learning_rates=(1e-7, 3e-3, 1e-6), seeds=2, precision="fp32")
     outcome = Experiment(candidate, task("sentence"), config, tmp_path).outcome()
-    assert outcome.learning_rate == 3e-3 == float(max(outcome.choice, key=outcome.choice.__getitem__))
+    assert outcome.learning_rate == 3e-3 == float(max(outcome.choice, key=lambda rate: outcome.choice[rate] or 0.0))
     assert len(list(tmp_path.glob("*.json"))) == 3 + 1  # each rate once, and the second seed of the best
+    share = outcome.test["accuracy"].mean
+    assert outcome.sampling == wilson_interval(200 * share, 200) and outcome.sampling[0] < share <= outcome.sampling[1]
     assert outcome.edge == "highest" and outcome.seed == 1 + int(np.argmax(outcome.dev["accuracy"].scores))
     f1 = [its["f1"] for its in outcome.classes.values()]
     assert np.mean(f1) == pytest.approx(outcome.test["macro_f1"].scores[outcome.seed - 1])
@@ -88,6 +91,34 @@ def test_the_rate_is_the_best_on_dev(candidate, task, tmp_path):
         assert Experiment(candidate, task("sentence"), again, tmp_path).outcome().edge == edge
     untaught = dataclasses.replace(config, epochs=0, seeds=1)
     assert Experiment(candidate, task("sentence"), untaught, tmp_path).outcome().edge is None  # all the same
+
+
+def test_a_rate_that_diverges_is_not_chosen_and_nothing_else_is_taken_for_a_model(candidate, task, tmp_path):
+    config = FinetuneConfig(epochs=1, batch=64, learning_rates=(1e38, 1e-3), seeds=1, samples=128, precision="fp32")
+    outcome = Experiment(candidate, task("sentence"), config, tmp_path).outcome()
+    assert outcome.choice["1e+38"] is None and outcome.learning_rate == 1e-3 and outcome.edge == "lowest"
+    again = Experiment(candidate, task("sentence"), config, tmp_path).outcome()
+    assert again == outcome and len(list(tmp_path.iterdir())) == 2, "that it diverged is kept"
+    config = dataclasses.replace(config, learning_rates=(1e38,), seeds=2)
+    with pytest.raises(
+        ValueError, match=r"sentence, tiny, learning rate 1e\+38, seed 1: diverged, .*: lower train\.learn"
+    ):
+        Experiment(candidate, task("sentence"), config, tmp_path).outcome()
+    best = Best()
+    with pytest.raises(ValueError, match="diverged"):
+        Experiment(candidate, task("sentence"), config, tmp_path, best=best).outcome()
+    assert best.model is None
+
+
+def test_a_further_seed_that_diverges_is_said(candidate, task, tmp_path, monkeypatch):
+    def run(self, rate, seed, random, label):
+        scores = {split: {"accuracy": 0.5} for split in ("dev", "test")} if seed < 2 else {}
+        return Trial(scores, 1.0, 1.0, {}, []), None
+
+    monkeypatch.setattr(PreparedTask, "run", run)
+    with pytest.raises(ValueError, match=r"learning rate 0\.003, seed 2: diverged"):
+        Experiment(candidate, task("sentence"), dataclasses.replace(QUICK, seeds=3), tmp_path).outcome()
+    assert len(list(tmp_path.iterdir())) == 2, "the third is not tried"
 
 
 def test_trials_are_kept_by_all_they_depend_on(candidate, task, tmp_path, monkeypatch):
@@ -123,6 +154,27 @@ def test_trials_are_kept_by_all_they_depend_on(candidate, task, tmp_path, monkey
     monkeypatch.undo()
     with pytest.raises(ValueError, match=r"no trial \(KeyError\('trial'\)\): remove it"):
         evaluate(candidate, tasks, config, ["floor"], tmp_path)
+
+
+def test_texts_that_dev_or_test_has_are_left_out_of_train_if_asked(candidate, task):
+    one, config = task("sentence"), dataclasses.replace(QUICK, samples=32)
+    measured = {x.text for x in (*one.dev, *one.test)}
+    alone = [x for x in one.train if x.text not in measured]
+    assert 32 < len(alone) < len(one.train), "the words are few"
+    kept, dropped = (PreparedTask.prepared(candidate, one, x).examples for x in (config, drop(config)))
+    assert not measured & {x.text for x in dropped["train"]}
+    assert [kept[split] for split in ("dev", "test")] == [dropped[split] for split in ("dev", "test")]
+    assert len(kept["train"]) == len(dropped["train"]) == 32
+    assert used(one, drop(QUICK)) == alone and used(one, QUICK) == one.train
+    assert facts_of(one, drop(QUICK))["sizes"]["train"] == len(alone)
+    with pytest.raises(ValueError, match=r"train has no text that is not in dev or test: train\.overlap drop leaves"):
+        used(dataclasses.replace(one, train=one.test), drop(QUICK))
+    with pytest.raises(ValueError, match="overlap 'sift' must be keep or drop"):
+        FinetuneConfig(overlap="sift")  # type: ignore[arg-type]
+
+
+def drop(config: FinetuneConfig) -> FinetuneConfig:
+    return dataclasses.replace(config, overlap="drop")
 
 
 def test_all_code_that_scores_depend_on_is_in_its_fingerprint(tmp_path, monkeypatch):
@@ -278,7 +330,11 @@ def test_the_table_says_what_is_above_the_floor():
     facts = {"task": "reviews", "metric": "accuracy", "model": outcome | {"test": {"accuracy": summary}}}
     facts |= {"floor": outcome | {"test": {"accuracy": floor}}, "above_floor": {"mean": 0.029, "interval": None}}
     row = table(json.loads(json.dumps({"tasks": [facts]}))).splitlines()[-1]
-    assert row == "| reviews | accuracy | 88.8 ± 1.0 | 88.8 ± 1.0 | 85.9 | 2.9 |  |  | 0.0003 | 122 |"
+    assert row == "| reviews | accuracy | 88.8 ± 1.0 | 88.8 ± 1.0 |  | 85.9 | 2.9 |  |  | 0.0003 | 122 |"
+    clipped = {"accuracy": summary | {"interval": (0.7, 1.0)}, "majority": {"mean": 0.512, "interval": (0.512, 0.512)}}
+    facts["model"] = outcome | {"test": clipped}
+    row = table(json.loads(json.dumps({"tasks": [facts]}))).splitlines()[-1]
+    assert row.startswith("| reviews | accuracy | 88.8 ± 1.0 | 88.8 [70.0, 100.0] | 51.2 | 85.9 |")
 
 
 def test_a_batch_is_as_large_with_four_gpus(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

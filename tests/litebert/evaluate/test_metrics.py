@@ -169,7 +169,14 @@ def test_intervals_are_those_of_the_tables():
     assert Summary.of([0.8]).interval is None and Summary.of([0.5, 0.5]).interval == (0.5, 0.5)
 
 
-@pytest.mark.parametrize("floor", [(0.70, 0.71, 0.69), (0.9, 0.2, 0.3)])
+def test_intervals_end_where_scores_do():
+    assert Summary.of([0.0, 1.0]).interval == (0.0, 1.0)
+    low, high = Summary.of([0.99, 0.999, 0.97]).interval or (0, 0)
+    assert 0.9 < low < 0.99 and high == 1.0
+    assert above(Summary.of([1.0, 0.2]), Summary.of([0.0, 0.5]))["interval"] == (-1.0, 1.0)
+
+
+@pytest.mark.parametrize("floor", [(0.70, 0.71, 0.69), (0.79, 0.72, 0.73)])
 def test_the_difference_to_the_floor_is_scipys_of_welch(floor):
     score = (0.80, 0.82, 0.87)
     expected = stats.ttest_ind(score, floor, equal_var=False).confidence_interval(0.95)

@@ -13,6 +13,7 @@ import pytest
 from backports import zstd
 
 from litebert.evaluate.tasks import Labelled, Question, Tagged, Task
+from tests.litebert.evaluate.made_up import made_task
 
 TNEWS = [
     {"label": "102", "label_desc": "news_entertainment", "sentence": "江疏影甜甜圈自拍", "keywords": "江疏影,美少女"},
@@ -141,14 +142,14 @@ def test_nested_questions_are_read_from_one_document(tmp_path, indent):
     ]
     old = task(tmp_path / "old", json.dumps(CMRC_2018, ensure_ascii=False, indent=indent))
     assert old.train == [Question("谁开发的？", context, (("光荣", 4), ("日本光荣", -1)))]
-    assert (old.unfound, old.remark) == (0, "")
+    assert old.unfound == 0 and "questions of train" not in old.remark
 
 
 def test_answers_that_cannot_be_learnt_are_counted(tmp_path):
     records = [{"context": "甲乙", "question": "？", "answers": answers} for answers in (["乙"], ["丙", "乙"], ["丁"])]
     read = task(tmp_path / "task", lines(records))
     assert len(read.train) == 3 and read.unfound == 2
-    assert read.remark == "task: questions of train whose answer is not in its passage: 2, learnt as having none"
+    assert read.remark.endswith("; questions of train whose answer is not in its passage: 2, learnt as having none")
 
 
 def test_plain_lines_and_tables(tmp_path):
@@ -220,8 +221,8 @@ def test_fingerprints_follow_content_and_kind(tmp_path):
         (lines([{"text": "甲", "entities": [[0, 2, "x"]]}]), "{}.json", None, "entity x at [0, 2) of a text of 1 char"),
         ("label\ttext\n1\t甲\t乙\n", "{}.tsv", None, "train.tsv:2: not as many fields as the first line has names"),
         (lines([{"text": "甲"}]), "{}.json", None, "train.json: no labelled example of a sentence task in it"),
-        (lines([{"text": "甲", "entities": []}]), "{}.json", None, "task: no example has an entity: nothing to learn"),
-        (lines([{"text": "甲", "label": 1}]), "{}.json", None, "all examples have the label '1': nothing to learn"),
+        (lines([{"text": "甲", "entities": []}]), "{}.json", None, "task: no example of train has an entity: nothing"),
+        (lines([{"text": "甲", "label": 1}]), "{}.json", None, "all examples of train have the label '1': nothing"),
         ("", "{}.json", None, "train.json: no example in it"),
         ("text\tlabel\n", "{}.tsv", None, "train.tsv: no example in it"),
         ("\n\ntext\tlabel\ttext\n甲\t1\t乙\n", "{}.tsv", None, "train.tsv:3: two columns have one name: text, la"),
@@ -300,12 +301,38 @@ def test_a_whole_number_is_one_label_however_it_is_written(tmp_path):
 def test_examples_without_a_label_are_left_out_and_counted(tmp_path):
     folder = tmp_path / "ocnli"
     assert task(folder, lines(OCNLI)).without_label == {"train": 1, "dev": 1, "test": 1}
-    assert Task.read(folder).remark == "ocnli: examples without a label are left out: 1 of train, 1 of dev, 1 of test"
+    said = (
+        "ocnli: examples without a label are left out: 1 of train, 1 of dev, 1 of test; texts that are in train too, "
+    )
+    assert Task.read(folder).remark == f"{said}without --train.overlap drop: 2 of dev, 2 of test"
     (folder / "dev.json").write_text(lines(OCNLI[:2]))
     (folder / "test.json").write_text(lines([{**record, "label": None} for record in OCNLI]))
     (folder / "train.json").write_text(lines(2 * OCNLI))
     assert Task.read(folder).without_label == {"train": 2}
     assert [one.id for one in Task.read(folder).asked] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("records", [TNEWS, CLUENER], ids=["sentence", "tagging"])
+def test_a_train_that_teaches_nothing_is_said_whatever_dev_and_test_have(tmp_path, records):
+    task(tmp_path, lines(records))
+    (tmp_path / "train.json").write_text(lines(2 * records[1:]))
+    with pytest.raises(ValueError, match=r"^\S+: (all examples|no example) of train ha\w+ .*: nothing to learn$"):
+        Task.read(tmp_path)
+
+
+def test_texts_of_dev_and_test_that_are_in_train_too_are_counted(tmp_path):
+    new = {"sentence": {"text": "新", "label": "1"}, "pair": {"text_a": "新", "text_b": "旧", "label": "1"}}
+    more = {"tagging": {"text": "新", "entities": []}, "span": {"context": "新旧", "question": "？", "answers": ["旧"]}}
+    for kind, record in (new | more).items():
+        folder = made_task(tmp_path / kind, kind)
+        train = (folder / "train.jsonl").read_text().splitlines()
+        for split, own in (("dev", []), ("test", [*train[:2], train[0]])):
+            (folder / f"{split}.jsonl").write_text("\n".join([*own, json.dumps(record)]))
+        assert Task.read(folder).overlap == {"test": 3}
+    assert Task.read(folder).remark == "span: texts that are in train too, without --train.overlap drop: 3 of test"
+    other = (first := json.loads(train[0])) | {"answers": [first["context"][:2]], "id": 7}
+    (folder / "dev.jsonl").write_text(json.dumps(other))
+    assert Task.read(folder).overlap == {"dev": 1, "test": 3}, "whatever their answers"
 
 
 @pytest.mark.parametrize(
