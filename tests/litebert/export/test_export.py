@@ -100,7 +100,8 @@ def huggingface_sized(recipe: Recipe, vocab_size: int):
 def test_a_stranger_reads_the_folder_and_gets_the_same_logits(run, tmp_path):
     trained = load_trained(run)
     fidelity = export_huggingface(trained, tmp_path / "export")
-    assert re.fullmatch(r"outputs within \d\.\de-0[6-9] of the trained model's, .*", fidelity)
+    said = re.fullmatch(r"outputs within (\S+) of the trained model's, in units of .* \((\S+) absolute\)", fidelity)
+    assert said and 1e-9 < float(said[1]) < 1e-5 and 1e-9 < float(said[2]) < 1e-4
     text, other = "学生喜欢研究Ｗｏｒｄ。", "老师报道历史！"
     (tmp_path / "stranger.py").write_text(STRANGER)
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": ""}
@@ -159,7 +160,7 @@ def test_an_export_that_is_not_the_model_is_refused(form, run, tmp_path, monkeyp
 
 def test_a_small_difference_is_refused_in_fp32(run, tmp_path, monkeypatch):
     monkeypatch.setattr(parity, "FP32_TOLERANCE", 1e-9)
-    with pytest.raises(ValueError, match=r"\(> 1e-09\): nothing is written$"):
+    with pytest.raises(ValueError, match=r"\(> 1e-09\), \S+ absolute: nothing is written$"):
         export_huggingface(load_trained(run), tmp_path / "export")
 
 
