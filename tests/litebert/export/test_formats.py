@@ -20,6 +20,7 @@ from data_tools.text.interface import TextTokenizer
 from data_tools.text.wordpiece import WordPiece
 from litebert.data.batch import MicroBatch
 from litebert.evaluate.cloze import every_token
+from litebert.export.exported import Exported
 from litebert.export.huggingface import export_huggingface
 from litebert.export.onnx_folder import export_onnx
 from litebert.export.onnx_graph import OPSET
@@ -29,7 +30,7 @@ from litebert.train.trained import Trained
 
 MODELS = Path(__file__).parents[4] / "shared/models"
 SIMBERT, VOCABULARY = MODELS / "simbert-tiny-zh", MODELS / "vocab-zh-21128.txt"
-FORMATS: dict[str, Callable[[Trained, Path], str]] = {
+FORMATS: dict[str, Callable[[Trained, Path], Exported]] = {
     "hf": export_huggingface,
     "half": partial(export_huggingface, half=True),
     "onnx": export_onnx,
@@ -240,7 +241,7 @@ def test_a_preset_in_its_full_size_in_every_format(preset: str, tmp_path: Path) 
     # A stranger's fp16 on a CPU is slow: of the widest, only an export itself looks at all 512 positions.
     arrays = asked(trained, 64 if PRESETS[preset].hidden_size > 1024 else None)
     for form, export in FORMATS.items():
-        print(preset, form, export(trained, tmp_path / form))
+        print(preset, form, export(trained, tmp_path / form).fidelity)
         np.savez(tmp_path / form / "asked.npz", allow_pickle=False, **arrays)
     results = opened([tmp_path / form for form in FORMATS], within=7200)
     for form in ("hf", "half", "onnx"):
