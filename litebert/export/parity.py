@@ -20,7 +20,7 @@ OUTPUTS = ("logits", "last_hidden_state", "pair_logits")  # the last of models w
 Answer = Callable[[dict[str, Tensor]], Sequence[Tensor]]
 
 # In units of `_unit`: both precisions round relative to what they round, by up to 2^-24 = 6e-8 and 2^-11 = 5e-4 each
-# time, so that a limit means the same for every model. Measured were 4e-7 to 7e-6 and 1e-3 to 4e-3; an overflow, or a
+# time, so that a limit means the same for every model. Measured were 4e-7 to 7e-6 and 1e-3 to 6e-3; an overflow, or a
 # weight in another's place, is far beyond.
 FP32_TOLERANCE = 1e-4
 HALF_TOLERANCE = 2e-2
