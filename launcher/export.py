@@ -25,6 +25,7 @@ from importlib import import_module
 from pathlib import Path
 
 from litebert.data.split import Split
+from litebert.export.exported import Exported
 from litebert.export.fidelity import heldout
 from litebert.export.huggingface import export_huggingface
 from litebert.train.trained import load_trained
@@ -46,11 +47,13 @@ def main() -> int:
     options = parser.parse_args()
     try:
         _check(options)
-        exported = _finetuned(options) if _is_huggingface(options.model) else _trained(options)
+        model, exported = _finetuned(options) if _is_huggingface(options.model) else _trained(options)
     except (ValueError, OSError) as error:
         print(f"export: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
-    print(f"exported {exported}")
+    print(f"exported {model}: {exported.fidelity}")
+    if exported.remark:
+        print(f"export: BEWARE: {exported.remark}", file=sys.stderr)
     return 0
 
 
@@ -79,10 +82,10 @@ def _check(options: argparse.Namespace) -> None:
             raise ValueError(f"--format onnx needs {error.name}, which is not installed: {INSTALL}") from None
 
 
-def _trained(options: argparse.Namespace) -> str:
+def _trained(options: argparse.Namespace) -> tuple[str, Exported]:
     trained = load_trained(options.model)
     if options.format == "hf":
-        fidelity = export_huggingface(trained, options.output, options.half)
+        exported = export_huggingface(trained, options.output, options.half)
     else:
         from litebert.export.onnx_folder import export_onnx
 
@@ -92,11 +95,11 @@ def _trained(options: argparse.Namespace) -> str:
             if split.tokenizer_fingerprint != trained.tokenizer.fingerprint:
                 raise ValueError(f"{options.data} was made with another tokenizer than {options.model}; give its own")
             text = heldout(split)
-        fidelity = export_onnx(trained, options.output, options.quantize == "int8", text)
-    return f"step {trained.step}: {fidelity}"
+        exported = export_onnx(trained, options.output, options.quantize == "int8", text)
+    return f"step {trained.step}", exported
 
 
-def _finetuned(options: argparse.Namespace) -> str:
+def _finetuned(options: argparse.Namespace) -> tuple[str, Exported]:
     from transformers.utils import logging
 
     from litebert.export.finetuned_folder import export_finetuned
@@ -104,8 +107,7 @@ def _finetuned(options: argparse.Namespace) -> str:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     int8 = options.quantize == "int8"
-    fidelity = export_finetuned(options.model, options.output, int8, options.task, options.half)
-    return f"{options.model}: {fidelity}"
+    return str(options.model), export_finetuned(options.model, options.output, int8, options.task, options.half)
 
 
 if __name__ == "__main__":

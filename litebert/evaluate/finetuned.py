@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from litebert.evaluate.candidate import Candidate
+from litebert.evaluate.card import card, origin
 from litebert.evaluate.config import FinetuneConfig, TaskDistillConfig
 from litebert.evaluate.distillation import Teaching
 from litebert.evaluate.finetuning import MEASURED, family_of, length_of
@@ -16,7 +17,6 @@ from litebert.evaluate.prediction import device, predicted
 from litebert.evaluate.submission import submission
 from litebert.evaluate.tasks import Task
 from litebert.evaluate.trials import Best, Experiment, facts_of, versions
-from litebert.export.card import page
 from litebert.export.folder import new_folder
 
 RECORD = "litebert.json"
@@ -57,14 +57,15 @@ def finetune(
             "device": device(),
             "versions": versions(),
         }
-        predictions, text = _said(candidate, task, config, best.model)
-        (folder / predictions).write_text(text, encoding="utf-8")
+        predictions, said = _said(candidate, task, config, best.model)
+        (folder / predictions).write_text(said, encoding="utf-8")
         best.model.save_pretrained(folder)
         candidate.tokenizer.backend_tokenizer.no_truncation()  # which training set: texts may be longer in use
         candidate.tokenizer.backend_tokenizer.no_padding()
         candidate.tokenizer.save_pretrained(folder)
         (folder / RECORD).write_text(json.dumps(record, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-        (folder / "README.md").write_text(_card(record, best.model, family.head, output.name), encoding="utf-8")
+        text = card(record, best.model, candidate.positions, _facts(record), output.name, "transformers")
+        (folder / "README.md").write_text(text, encoding="utf-8")
     return record
 
 
@@ -100,14 +101,12 @@ def _fingerprint(folder: Path) -> str:
         raise ValueError(f"{folder}: no {RECORD} that names its task: give a folder of launcher/finetune.py") from None
 
 
-def _card(record: Mapping[str, Any], model: Any, head: str, name: str) -> str:
+def _facts(record: Mapping[str, Any]) -> dict[str, str]:
+    """What a card says of the fine-tuning."""
     settings, metric = record["settings"], record["metric"]
-    facts = {
-        "task": f"{record['task']}, a {record['kind']} task; fingerprint {record['fingerprint']}",
-        "labels": ", ".join(record["labels"]) or "none",
+    return {
+        **origin(record),
         "examples": ", ".join(f"{count:,} of {split}" for split, count in record["sizes"].items()),
-        "parameters": f"{model.num_parameters():,}",
-        "begun as": f"{record['model']}, fingerprint {record['model_fingerprint']}",
         "fine-tuning": f"{settings['epochs']} epochs of batches of {settings['batch']}, AdamW, "
         f"learning rate {record['learning_rate']:g}, seed {record['seed']}, {settings['precision']}",
         **_teacher(record["teaching"]),
@@ -116,14 +115,6 @@ def _card(record: Mapping[str, Any], model: Any, head: str, name: str) -> str:
         **_confused(record["all_seeds"]["confused"]),
         "chosen": "learning rate and seed by the score on dev; dev flatters, test decided nothing",
     }
-    pipeline, loading = usage(record["kind"], head, name)
-    return page(f"{record['task']}, fine-tuned by litebert", pipeline, model.config.model_type, facts, loading)
-
-
-def usage(kind: str, head: str, folder: str) -> tuple[str, str]:
-    """Hugging Face's name for a kind of task, and the Python that opens a folder and asks it."""
-    pipeline, texts, answer = _USES[kind]
-    return pipeline, _LOADING.format(head=head, folder=folder, texts=texts, answer=answer)
 
 
 def _confused(pairs: Sequence[Sequence[str | int]]) -> dict[str, str]:
@@ -138,27 +129,3 @@ def _teacher(teaching: Mapping[str, Any] | None) -> dict[str, str]:
     return {
         "teacher": f"fingerprint {teaching['teacher']}; {settings}; {len(teaching['unlabelled'])} files without labels"
     }
-
-
-_LOADING = """\
-from transformers import {head}, AutoTokenizer
-tokenizer = AutoTokenizer.from_pretrained("{folder}")
-model = {head}.from_pretrained("{folder}")
-output = model(**tokenizer({texts}, return_tensors="pt"))
-print({answer})
-"""
-_CLASS = "model.config.id2label[int(output.logits.argmax())]"
-_USES = {  # Hugging Face's name of it, texts, and what is made of the output
-    "sentence": ("text-classification", '"今天天气很好。"', _CLASS),
-    "pair": ("text-classification", '"今天天气很好。", "今天下雨。"', _CLASS),
-    "tagging": (
-        "token-classification",
-        '"记者在北京。"',
-        "[model.config.id2label[int(tag)] for tag in output.logits[0].argmax(-1)]",
-    ),
-    "span": (
-        "question-answering",
-        '"谁在北京？", "记者在北京。"',
-        "int(output.start_logits.argmax()), int(output.end_logits.argmax())",
-    ),
-}

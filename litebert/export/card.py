@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from litebert.export.exported import Exported
 from litebert.report.corpora import texts_of
 from litebert.report.description import architecture, objective, training
 from litebert.report.runs import Run
@@ -23,13 +24,11 @@ FIGURES = {
 }
 
 
-def write_card(folder: Path, trained: Trained, form: str, fidelity: str, loading: str) -> None:
+def write_card(folder: Path, trained: Trained, exported: Exported, loading: str) -> None:
     """Write README.md into an exported folder.
 
     Args:
         folder: with config.json in it.
-        form: what the weights are kept as.
-        fidelity: how exactly the exported model equals the trained one.
         loading: Python that opens the folder and uses it.
     """
     family = json.loads((folder / "config.json").read_text())["model_type"]
@@ -44,25 +43,36 @@ def write_card(folder: Path, trained: Trained, form: str, fidelity: str, loading
         "data": f"fingerprint {trained.data_fingerprint}",
         "tokenizer": f"fingerprint {trained.tokenizer.fingerprint}",
         **_history(trained.run),
-        "kept as": form,
-        "export": fidelity,
+        **exported.facts,
         **_heldout(trained),
     }
-    card = page("A Chinese encoder, pretrained by litebert", "fill-mask", family, facts, loading)
+    title, library = "A Chinese encoder, pretrained by litebert", exported.library
+    card = page(title, facts, loading, pipeline="fill-mask", family=family, library=library)
     (folder / "README.md").write_text(card, encoding="utf-8")
 
 
-def page(title: str, pipeline: str, family: str, facts: Mapping[str, str], loading: str) -> str:
+def page(
+    title: str, facts: Mapping[str, str], loading: str, *, pipeline: str, family: str, library: str, base: str = ""
+) -> str:
     """A model card.
 
     Args:
-        pipeline: Hugging Face's name of what the model is for.
-        family: its ``model_type``.
         facts: of its table; what looks like Markdown's tables or like HTML, as labels may, is shown as it is.
         loading: Python that opens the folder and uses it.
+        pipeline: Hugging Face's name of what the model is for.
+        family: its ``model_type``.
+        library: that opens it, as Hugging Face names it.
+        base: name of the model that it was fine-tuned from, if it was.
     """
+    header = [
+        "language: zh",
+        f"library_name: {library}",
+        f"pipeline_tag: {pipeline}",
+        f"tags: [{family}, litebert]",
+        *([f"base_model: {json.dumps(base, ensure_ascii=False)}"] if base else []),  # a name may be any text
+    ]
     rows = "\n".join(f"| {_plain(name)} | {_plain(value)} |" for name, value in facts.items())
-    return _PAGE.format(title=_plain(title), pipeline=pipeline, family=family, rows=rows, loading=loading)
+    return _PAGE.format(header="\n".join(header), title=_plain(title), rows=rows, loading=loading)
 
 
 def _plain(text: str) -> str:
@@ -103,10 +113,7 @@ def _named(line: Mapping[str, float]) -> dict[str, str]:
 
 _PAGE = """\
 ---
-language: zh
-library_name: transformers
-pipeline_tag: {pipeline}
-tags: [{family}, litebert]
+{header}
 # license: yours to choose
 ---
 

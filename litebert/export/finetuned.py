@@ -12,60 +12,21 @@ from typing import Any
 from torch import nn
 
 from litebert.evaluate.candidate import Candidate
-from litebert.evaluate.classification import Classification
+from litebert.evaluate.card import USES, origin
 from litebert.evaluate.config import FinetuneConfig
 from litebert.evaluate.finetuned import RECORD
 from litebert.evaluate.finetuning import family_of, length_of
 from litebert.evaluate.prediction import predicted
-from litebert.evaluate.span import Span
-from litebert.evaluate.tagging import Tagging
 from litebert.evaluate.tasks import Task
 from litebert.export.onnx_graph import SAMPLES, TOKENS
 from litebert.export.parity import INPUTS
 
-
-@dataclasses.dataclass(frozen=True)
-class Use:
-    """What a kind of task is to a file and its card.
-
-    Attributes:
-        head: name of transformers' class.
-        outputs: by name, SAMPLES or TOKENS.
-        pipeline: Hugging Face's name of it.
-        texts, answer: Python, what is asked and what is made of the outputs.
-    """
-
-    head: str
-    outputs: Mapping[str, Sequence[str]]
-    pipeline: str
-    texts: str
-    answer: str
-
-
-_SENTENCE = Use(
-    Classification.head,
-    {"logits": SAMPLES},
-    "text-classification",
-    '"今天天气很好。"',
-    "labels[int(outputs[0].argmax())]",
-)
-USES = {
-    "sentence": _SENTENCE,
-    "pair": dataclasses.replace(_SENTENCE, texts='"今天天气很好。", "今天下雨。"'),
-    "tagging": Use(
-        Tagging.head,
-        {"logits": TOKENS},
-        "token-classification",
-        '"记者在北京。"',
-        "[labels[int(tag)] for tag in outputs[0][0].argmax(-1)]",
-    ),
-    "span": Use(
-        Span.head,
-        {"start_logits": TOKENS, "end_logits": TOKENS},
-        "question-answering",
-        '"谁在北京？", "记者在北京。"',
-        "int(outputs[0].argmax()), int(outputs[1].argmax())",
-    ),
+# By kind of task, the outputs of its model, SAMPLES or TOKENS.
+OUTPUTS: Mapping[str, Mapping[str, Sequence[str]]] = {
+    "sentence": {"logits": SAMPLES},
+    "pair": {"logits": SAMPLES},
+    "tagging": {"logits": TOKENS},
+    "span": {"start_logits": TOKENS, "end_logits": TOKENS},
 }
 
 
@@ -77,14 +38,16 @@ class Finetuned:
         candidate: its encoder and tokenizer.
         record: what its RECORD says.
         facts: of the record, for a card.
-        use: of its kind of task.
+        head: name of transformers' class of it.
+        outputs: of OUTPUTS.
         config: that its scores are measured by: that of its fine-tuning, but in fp32.
     """
 
     candidate: Candidate
     record: Mapping[str, Any]
     facts: Mapping[str, str]
-    use: Use
+    head: str
+    outputs: Mapping[str, Sequence[str]]
     config: FinetuneConfig
 
     @classmethod
@@ -92,18 +55,18 @@ class Finetuned:
         """Opens a folder. Raises ValueError where it is none of launcher/finetune.py, or its weights are pickled."""
         try:
             record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-            facts, use = _facts(record), USES[record["kind"]]
+            facts, head, outputs = _facts(record), USES[record["kind"]].head, OUTPUTS[record["kind"]]
             config = FinetuneConfig(**{**record["settings"], "precision": "fp32"})
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             raise ValueError(
                 f"{folder}: it has no {RECORD} of a fine-tuned model: give a run, a checkpoint, or a folder of "
-                "launcher/finetune.py"
+                "launcher/finetune.py, which takes any pretrained Hugging Face folder"
             ) from None
-        return cls(Candidate.read(folder), record, facts, use, config)
+        return cls(Candidate.read(folder), record, facts, head, outputs, config)
 
     def model(self) -> Any:
         """The model, with its head, in fp32 and evaluation mode. Raises ValueError where its weights are not whole."""
-        return self.candidate.finetuned(self.use.head).eval()
+        return self.candidate.finetuned(self.head).eval()
 
     def inputs(self, model: Any) -> list[str]:
         """Of INPUTS, those that its tokenizer gives and a model takes."""
@@ -130,9 +93,7 @@ class Finetuned:
 
 def _facts(record: Mapping[str, Any]) -> dict[str, str]:
     return {
-        "task": f"{record['task']}, a {record['kind']} task; fingerprint {record['fingerprint']}",
-        "labels": ", ".join(record["labels"]) or "none",
-        "begun as": f"{record['model']}, fingerprint {record['model_fingerprint']}",
+        **origin(record),
         "fine-tuned": f"{record['metric']} {record['scores']['test'][record['metric']]:.1%} on test, measured then; "
         f"{RECORD} has the settings and all scores",
     }

@@ -5,6 +5,7 @@ Shape suffixes: B = samples, L = tokens of the longest.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,28 +17,20 @@ import transformers
 from torch import Tensor, nn
 
 from litebert.evaluate.candidate import CONFIG
-from litebert.evaluate.finetuned import RECORD, usage
-from litebert.export.card import page
+from litebert.evaluate.card import card
+from litebert.evaluate.finetuned import RECORD
+from litebert.export.exported import Exported
 from litebert.export.finetuned import Finetuned
 from litebert.export.folder import new_folder
-from litebert.export.onnx_file import OnnxFile
+from litebert.export.onnx_file import OnnxFile, processor_of_int8
 from litebert.export.onnx_graph import TOKENS, form_of, quantize, trace
 from litebert.export.parity import furthest, proven, random_inputs
 
 FILE, HALF = "model.onnx", "safetensors, fp16"
-LOADING = """\
-import onnxruntime
-from transformers import AutoConfig, AutoTokenizer
-tokenizer = AutoTokenizer.from_pretrained("{folder}")
-labels = AutoConfig.from_pretrained("{folder}").id2label
-session = onnxruntime.InferenceSession("{folder}/model.onnx", providers=["CPUExecutionProvider"])
-inputs = tokenizer({texts}, return_tensors="np")
-outputs = session.run(None, {{each.name: inputs[each.name] for each in session.get_inputs()}})
-print({answer})
-"""
+WORST = 0.02  # of a score: what a file may lose without a remark
 
 
-class Outputs(nn.Module):
+class Ordered(nn.Module):
     """A model of transformers whose inputs and outputs have an order."""
 
     def __init__(self, model: Any, inputs: Sequence[str], outputs: Sequence[str]) -> None:
@@ -52,7 +45,7 @@ class Outputs(nn.Module):
 
 def export_finetuned(
     location: Path, output: Path, int8: bool = False, task: Path | None = None, half: bool = False
-) -> str:
+) -> Exported:
     """Write model.onnx, or weights in fp16, tokenizer, config.json, RECORD and a model card into a new folder.
 
     Args:
@@ -62,7 +55,8 @@ def export_finetuned(
         task: folder of the task that it was fine-tuned on, to measure on its test what the model and the file score.
 
     Returns:
-        how exactly the folder's model equals the fine-tuned one, and what both score, in words.
+        what was written, how exactly its model equals the fine-tuned one, and what both score, with a remark where the
+        file scores much less.
 
     Raises:
         ValueError: there is no fine-tuned model, it was fine-tuned on another task, the folder exists, the model is too
@@ -79,18 +73,21 @@ def export_finetuned(
             quantize(folder / FILE)
             written = OnnxFile(folder / FILE)
             fidelity = f"before int8, {fidelity}"
-        scores = None
+        scores, remark = None, ""
         if measured:
             scores = dict(zip(("model", "file"), finetuned.scores([model, written], measured), strict=True))
-            fidelity = f"{_cost(finetuned.record, scores)}; {fidelity}"
+            fidelity, remark = f"{_cost(finetuned.record, scores)}; {fidelity}", _remark(scores, half)
         elif int8:
             fidelity = f"what int8 costs was not measured (--task TASK does); {fidelity}"
-        form = HALF if half else form_of(int8)
-        record = {**finetuned.record, "export": {"form": form, "fidelity": fidelity, "test": scores}}
-        (folder / RECORD).write_text(json.dumps(record, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-        card = _card(finetuned, model, {"kept as": form, "export": fidelity}, output.name, half)
-        (folder / "README.md").write_text(card, encoding="utf-8")
-    return fidelity
+        exported = Exported(
+            HALF if half else form_of(int8),
+            "transformers" if half else "onnx",
+            fidelity,
+            processor_of_int8() if int8 and measured else "",
+            remark,
+        )
+        _describe(folder, finetuned, model, exported, scores, output.name)
+    return exported
 
 
 def _traced(finetuned: Finetuned, folder: Path) -> OnnxFile:
@@ -98,15 +95,15 @@ def _traced(finetuned: Finetuned, folder: Path) -> OnnxFile:
     shutil.copyfile(finetuned.candidate.location / CONFIG, folder / CONFIG)
     model = finetuned.model()
     model.set_attn_implementation("eager")  # plain operations, which ONNX Runtime knows how to fuse
-    inputs, outputs = finetuned.inputs(model), finetuned.use.outputs
-    trace(Outputs(model, inputs, list(outputs)), inputs, outputs, folder / FILE)
+    inputs, outputs = finetuned.inputs(model), finetuned.outputs
+    trace(Ordered(model, inputs, list(outputs)), inputs, outputs, folder / FILE)
     return OnnxFile(folder / FILE)
 
 
 def _halved(finetuned: Finetuned, folder: Path) -> Any:
     """Write the weights in fp16, and open them as a user does."""
     finetuned.model().half().save_pretrained(folder)
-    return getattr(transformers, finetuned.use.head).from_pretrained(folder, local_files_only=True).eval()
+    return getattr(transformers, finetuned.head).from_pretrained(folder, local_files_only=True).eval()
 
 
 def _compared(finetuned: Finetuned, model: Any, written: Any) -> Iterator[tuple[Tensor, Tensor]]:
@@ -117,7 +114,7 @@ def _compared(finetuned: Finetuned, model: Any, written: Any) -> Iterator[tuple[
         with torch.inference_mode():
             mine, theirs = (each(**{name: inputs[name] for name in names}) for each in (model, written))
         valid_BL = inputs["attention_mask"].bool()
-        for name, free in finetuned.use.outputs.items():
+        for name, free in finetuned.outputs.items():
             real = valid_BL if free == TOKENS else slice(None)
             yield mine[name][real], theirs[name][real]
 
@@ -130,14 +127,23 @@ def _cost(record: Mapping[str, Any], scores: Mapping[str, float]) -> str:
     )
 
 
-def _card(finetuned: Finetuned, model: Any, exported: Mapping[str, str], name: str, half: bool) -> str:
-    use = finetuned.use
-    size = {
-        "parameters": f"{model.num_parameters():,}",
-        "longest input": f"{finetuned.candidate.positions} tokens",
-    }
-    loading = LOADING.format(folder=name, texts=use.texts, answer=use.answer)
-    if half:
-        _, loading = usage(finetuned.record["kind"], use.head, name)
-    title = f"{finetuned.record['task']}, fine-tuned by litebert"
-    return page(title, use.pipeline, model.config.model_type, {**finetuned.facts, **size, **exported}, loading)
+def _remark(scores: Mapping[str, float], half: bool) -> str:
+    lost = scores["model"] - scores["file"]
+    if lost <= WORST:
+        return ""
+    return (
+        f"the file scores {100 * lost:.1f} points less than the model: leave out "
+        f"{'--half' if half else '--quantize int8'}, or use another model"
+    )
+
+
+def _describe(
+    folder: Path, finetuned: Finetuned, model: Any, exported: Exported, scores: Mapping[str, float] | None, name: str
+) -> None:
+    """Write RECORD and the model card."""
+    positions, facts = finetuned.candidate.positions, {**finetuned.facts, **exported.facts}
+    said = {**dataclasses.asdict(exported), "test": scores}
+    record = json.dumps({**finetuned.record, "export": said}, ensure_ascii=False, indent=1)
+    (folder / RECORD).write_text(record + "\n", encoding="utf-8")
+    text = card(finetuned.record, model, positions, facts, name, exported.library)
+    (folder / "README.md").write_text(text, encoding="utf-8")

@@ -24,10 +24,12 @@ def new_folder(output: Path) -> Iterator[Path]:
         folder = Path(aside) / output.name  # within, for the one aside is closed to others, and this need not be
         folder.mkdir()
         yield folder
+        for file in filter(Path.is_file, folder.rglob("*")):
+            file.chmod(folder.stat().st_mode & 0o666)  # safetensors writes for its user alone
         _check(output)
         folder.rename(output)
 
 
 def _check(output: Path) -> None:
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise ValueError(f"{output} exists; give another --output")
+    if output.is_symlink() or (output.exists() and (not output.is_dir() or any(output.iterdir()))):
+        raise ValueError(f"{output} exists{' as a link' * output.is_symlink()}; give another --output")

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from data_tools.text.huggingface import save_tokenizer
 from litebert.export.card import write_card
+from litebert.export.exported import Exported
 from litebert.export.folder import new_folder
 from litebert.export.parity import largest_difference, proven
 from litebert.model.encoder import ModelConfig
@@ -48,25 +49,25 @@ class Outputs(nn.Module):
         return *words, output["sop_logits"] if "sop_logits" in output else output["seq_relationship_logits"]
 
 
-def export_huggingface(trained: Trained, output: Path, half: bool = False) -> str:
+def export_huggingface(trained: Trained, output: Path, half: bool = False) -> Exported:
     """Write config.json, model.safetensors, the tokenizer and a model card into a new folder.
 
     Args:
         half: whether the weights are kept in fp16, which transformers then computes in.
 
     Returns:
-        how exactly the folder's model equals the trained one, in words.
+        what was written, and how exactly its model equals the trained one.
 
     Raises:
         ValueError: the folder exists, or the two models differ by more than the tolerance; then nothing is written.
     """
     with new_folder(output) as folder:
         write_huggingface(trained, folder, torch.float16 if half else torch.float32)
-        exported = Outputs(folder, trained.model.config)
-        fidelity = proven(largest_difference(trained.model, lambda inputs: exported(**inputs)), half)
-        loading = LOADING.format(folder=output.name)
-        write_card(folder, trained, f"safetensors, {'fp16' if half else 'fp32'}", fidelity, loading)
-    return fidelity
+        written = Outputs(folder, trained.model.config)
+        fidelity = proven(largest_difference(trained.model, lambda inputs: written(**inputs)), half)
+        exported = Exported(f"safetensors, {'fp16' if half else 'fp32'}", "transformers", fidelity)
+        write_card(folder, trained, exported, LOADING.format(folder=output.name))
+    return exported
 
 
 def write_huggingface(trained: Trained, folder: Path, dtype: torch.dtype = torch.float32) -> None:

@@ -8,6 +8,8 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
+from litebert.plan.processor import processor
+
 
 class OnnxFile(nn.Module):
     """What ONNX Runtime makes of a file, on the CPU."""
@@ -31,3 +33,11 @@ class OnnxFile(nn.Module):
         found = self._session.run(self._outputs, {name: given[name].cpu().numpy() for name in self._inputs})
         outputs = [torch.from_numpy(array).to(input_ids.device) for array in found]
         return dict(zip(self._outputs, outputs, strict=True))
+
+
+def processor_of_int8() -> str:
+    """This machine's processor, and of x86 whether it has VNNI, the instructions that int8 is fast with."""
+    has = torch.cpu.get_capabilities()
+    if has.get("architecture") != "x86_64":
+        return processor()
+    return f"{processor()}, {'with' if has['avx512_vnni'] or has['avx_vnni'] else 'without'} VNNI"

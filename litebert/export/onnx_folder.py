@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from litebert.data.batch import MicroBatch
 from litebert.evaluate.cloze import every_token
 from litebert.export.card import write_card
+from litebert.export.exported import Exported
 from litebert.export.fidelity import measure
 from litebert.export.folder import new_folder
 from litebert.export.huggingface import Outputs, write_huggingface
-from litebert.export.onnx_file import OnnxFile
+from litebert.export.onnx_file import OnnxFile, processor_of_int8
 from litebert.export.onnx_graph import SAMPLES, TOKENS, form_of, quantize, tie, trace
 from litebert.export.parity import INPUTS, OUTPUTS, Answer, largest_difference, proven
 from litebert.model.encoder import ModelConfig
@@ -28,7 +30,9 @@ print(tokenizer.decode(logits[inputs["input_ids"] == tokenizer.mask_token_id].ar
 """
 
 
-def export_onnx(trained: Trained, output: Path, int8: bool = False, text: Iterable[MicroBatch] | None = None) -> str:
+def export_onnx(
+    trained: Trained, output: Path, int8: bool = False, text: Iterable[MicroBatch] | None = None
+) -> Exported:
     """Write model.onnx, the tokenizer, config.json and a model card into a new folder.
 
     Args:
@@ -36,7 +40,7 @@ def export_onnx(trained: Trained, output: Path, int8: bool = False, text: Iterab
         text: masked text that the quantised model is measured on; without it, five sentences of our own.
 
     Returns:
-        how exactly the folder's model equals the trained one, in words.
+        what was written, and how exactly its model equals the trained one, with a remark where int8 is far from it.
 
     Raises:
         ValueError: the folder exists, the model is too large for the format, or the two models differ by more than the
@@ -50,13 +54,15 @@ def export_onnx(trained: Trained, output: Path, int8: bool = False, text: Iterab
         (folder / "model.safetensors").unlink()
         if not int8:
             tie(path)
-        fidelity = proven(largest_difference(trained.model, _answer(path)))
+        exported = Exported(form_of(int8), "onnx", proven(largest_difference(trained.model, _answer(path))))
         if int8:
             quantize(path)
             text = [every_token(trained.tokenizer, config.max_positions)] if text is None else text
-            fidelity = f"{measure(trained.model, _answer(path), text)}; before int8, {fidelity}"
-        write_card(folder, trained, form_of(int8), fidelity, LOADING.format(folder=output.name))
-    return fidelity
+            found = measure(trained.model, _answer(path), text)
+            fidelity = f"{found}; before int8, {exported.fidelity}"
+            exported = replace(exported, fidelity=fidelity, processor=processor_of_int8(), remark=found.remark)
+        write_card(folder, trained, exported, LOADING.format(folder=output.name))
+    return exported
 
 
 def _trace(folder: Path, config: ModelConfig, path: Path) -> None:

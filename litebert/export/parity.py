@@ -6,6 +6,7 @@ Shape suffixes: B = samples, L = tokens of the longest, T = their tokens end to 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,7 +20,7 @@ OUTPUTS = ("logits", "last_hidden_state", "pair_logits")  # the last of models w
 Answer = Callable[[dict[str, Tensor]], Sequence[Tensor]]
 
 # In units of `_unit`: both precisions round relative to what they round, by up to 2^-24 = 6e-8 and 2^-11 = 5e-4 each
-# time, so that a limit means the same for every model. Measured were 4e-7 to 7e-6 and 1e-3 to 4e-3; an overflow, or a
+# time, so that a limit means the same for every model. Measured were 4e-7 to 7e-6 and 1e-3 to 6e-3; an overflow, or a
 # weight in another's place, is far beyond.
 FP32_TOLERANCE = 1e-4
 HALF_TOLERANCE = 2e-2
@@ -27,20 +28,30 @@ _LENGTHS = (31, 16, 9, 2)
 _LONGEST = 512  # of what is compared: at Google's vocabulary its logits are 43 MB
 
 
-def largest_difference(model: PretrainingModel, answer: Answer) -> float:
+class Difference(NamedTuple):
+    """The largest of any number in any output; not a number where an output has what is none.
+
+    Attributes:
+        relative: in units of its output's `_unit`, which the limits are in.
+        absolute: as it is.
+    """
+
+    relative: float
+    absolute: float
+
+
+def largest_difference(model: PretrainingModel, answer: Answer) -> Difference:
     """How far answers are from the model's own, on random inputs, as `furthest` says."""
     return furthest(_compared(model, answer))
 
 
-def furthest(compared: Iterable[tuple[Tensor, Tensor]]) -> float:
-    """How far outputs are from those of the trained model, given first; of a padded batch, those at real tokens.
-
-    Returns:
-        the largest difference of any number in any output, in units of that output's `_unit`; not a number where an
-        output has what is none.
-    """
-    found = [(mine - their.float()).abs().max() / _unit(mine) for mine, their in compared]
-    return float(torch.stack(found).max())
+def furthest(compared: Iterable[tuple[Tensor, Tensor]]) -> Difference:
+    """How far outputs are from those of the trained model, given first; of a padded batch, those at real tokens."""
+    found = []
+    for mine, their in compared:
+        absolute = (mine - their.float()).abs().max()
+        found.append(torch.stack([absolute / _unit(mine), absolute]))
+    return Difference(*torch.stack(found).amax(0).tolist())
 
 
 def _unit(output: Tensor) -> Tensor:
@@ -80,12 +91,17 @@ def random_inputs(vocab_size: int, token_types: int, positions: int) -> Iterator
         yield dict(zip(INPUTS, (ids_BL, mask_BL.long(), types_BL), strict=True))
 
 
-def proven(difference: float, half: bool = False) -> str:
+def proven(difference: Difference, half: bool = False) -> str:
     """Says what the largest difference is. ValueError where it is too large."""
     limit = HALF_TOLERANCE if half else FP32_TOLERANCE
-    if not difference <= limit:
+    if not difference.relative <= limit:
         raise ValueError(
-            f"the exported model's outputs differ from the trained one's by {difference:.2g} of their largest number "
-            f"(> {limit:g}): nothing is written" + "; export it without --half" * half
+            f"the exported model's outputs differ from the trained one's by {difference.relative:.2g} of their largest "
+            f"number (> {limit:g}), {difference.absolute:.2g} absolute: nothing is written"
+            + "; export it without --half"
+            * half
         )
-    return f"outputs within {difference:.1e} of the trained model's, in units of the largest number"
+    return (
+        f"outputs within {difference.relative:.1e} of the trained model's, in units of the largest number "
+        f"({difference.absolute:.1e} absolute)"
+    )

@@ -1,6 +1,7 @@
 """From a run to a folder that opens where litebert is not, and equals it there."""
 
 import json
+import math
 import os
 import re
 import runpy
@@ -14,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from torch.utils.tensorboard import SummaryWriter
 
 from data_tools.build import build
@@ -22,17 +24,20 @@ from data_tools.text.tokenizer import Tokenizer
 from litebert.data.split import Split
 from litebert.export import huggingface, onnx_graph, parity
 from litebert.export.card import page
-from litebert.export.fidelity import heldout
+from litebert.export.exported import Exported
+from litebert.export.fidelity import Fidelity, heldout
 from litebert.export.huggingface import export_huggingface
+from litebert.export.onnx_file import processor_of_int8
 from litebert.export.onnx_folder import export_onnx
 from litebert.model.attention import Packing
+from litebert.plan.processor import processor
 from litebert.recipe import Recipe, parse_command
 from litebert.train.checkpoint import Retention, publish
 from litebert.train.run import RunFolder
 from litebert.train.trained import Trained, load_trained
 
 REPOSITORY = Path(__file__).parents[3]
-FORMATS: dict[str, Callable[[Trained, Path], str]] = {
+FORMATS: dict[str, Callable[[Trained, Path], Exported]] = {
     "hf": export_huggingface,
     "half": partial(export_huggingface, half=True),
     "onnx": export_onnx,
@@ -99,8 +104,9 @@ def huggingface_sized(recipe: Recipe, vocab_size: int):
 
 def test_a_stranger_reads_the_folder_and_gets_the_same_logits(run, tmp_path):
     trained = load_trained(run)
-    fidelity = export_huggingface(trained, tmp_path / "export")
-    assert re.fullmatch(r"outputs within \d\.\de-0[6-9] of the trained model's, .*", fidelity)
+    fidelity = export_huggingface(trained, tmp_path / "export").fidelity
+    said = re.fullmatch(r"outputs within (\S+) of the trained model's, in units of .* \((\S+) absolute\)", fidelity)
+    assert said and 1e-9 < float(said[1]) < 1e-5 and 1e-9 < float(said[2]) < 1e-4
     text, other = "学生喜欢研究Ｗｏｒｄ。", "老师报道历史！"
     (tmp_path / "stranger.py").write_text(STRANGER)
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": ""}
@@ -159,7 +165,7 @@ def test_an_export_that_is_not_the_model_is_refused(form, run, tmp_path, monkeyp
 
 def test_a_small_difference_is_refused_in_fp32(run, tmp_path, monkeypatch):
     monkeypatch.setattr(parity, "FP32_TOLERANCE", 1e-9)
-    with pytest.raises(ValueError, match=r"\(> 1e-09\): nothing is written$"):
+    with pytest.raises(ValueError, match=r"\(> 1e-09\), \S+ absolute: nothing is written$"):
         export_huggingface(load_trained(run), tmp_path / "export")
 
 
@@ -192,7 +198,7 @@ def test_the_card_says_what_the_run_was(run, shards, tmp_path):
     lines = [{"step": step, "heldout_mlm": step / 100, "heldout_sop_accuracy": 0.5} for step in (50, 100, 150)]
     (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in [*lines, {"step": 160}]))
     trained, split = load_trained(run), Manifest.load(shards).splits["train"]
-    fidelity = export_huggingface(trained, tmp_path / "export")
+    fidelity = export_huggingface(trained, tmp_path / "export").fidelity
     card = (tmp_path / "export" / "README.md").read_text()
     for part in (
         "albert, 3 layers of width 32",
@@ -218,15 +224,52 @@ def test_the_card_says_what_the_run_was(run, shards, tmp_path):
 
 def test_a_card_shows_any_text_in_its_cell():
     facts = {"labels": "a|b, <img src=x>\n# c, &lt;"}
-    card = page("x <b>", "fill-mask", "bert", facts, "")
+    base = 'a: "b" #'
+    card = page("x <b>", facts, "", pipeline="fill-mask", family="bert", library="onnx", base=base)
     assert "| labels | a&#124;b, &lt;img src=x&gt; # c, &amp;lt; |\n" in card and "# x &lt;b&gt;\n" in card
+    assert yaml.safe_load(card.split("---")[1]) == {
+        "language": "zh",
+        "library_name": "onnx",
+        "pipeline_tag": "fill-mask",
+        "tags": ["bert", "litebert"],
+        "base_model": base,
+    }
 
 
 def test_int8_is_measured_on_held_out_text(run, shards, tmp_path):
     split = Split(shards, "heldout")
     batches = list(heldout(split))
-    fidelity = export_onnx(load_trained(run), tmp_path / "export", int8=True, text=heldout(split))
-    assert f"over {sum(len(batch.masked) for batch in batches):,} masked tokens" in fidelity
+    exported = export_onnx(load_trained(run), tmp_path / "export", int8=True, text=heldout(split))
+    assert f"over {sum(len(batch.masked) for batch in batches):,} masked tokens" in exported.fidelity
+
+
+def test_the_card_of_int8_says_where_it_was_measured_and_who_opens_it(run, tmp_path, monkeypatch):
+    processors = {
+        "without VNNI": {"architecture": "x86_64", "avx512_vnni": False, "avx_vnni": False},
+        "with VNNI": {"architecture": "x86_64", "avx512_vnni": False, "avx_vnni": True},
+        "": {"architecture": "aarch64"},
+    }
+    for number, (said, has) in enumerate(processors.items()):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda has=has: has)
+        assert processor_of_int8() == f"{processor()}, {said}".removesuffix(", "), number
+    export_onnx(load_trained(run), tmp_path / "int8", int8=True)
+    export_onnx(load_trained(run), tmp_path / "fp32")
+    cards = [(tmp_path / form / "README.md").read_text() for form in ("int8", "fp32")]
+    assert f"| int8 measured on | {processor()} |" in cards[0] and "measured on" not in cards[1]
+    assert all("library_name: onnx\n" in card for card in cards)
+
+
+def test_int8_that_is_another_model_is_said_aloud_and_in_the_card(run, tmp_path, monkeypatch, capsys):
+    for kl, agreement, remarked in ((0.1, 0.9, False), (0.6, 0.9, True), (0.1, 0.4, True), (math.nan, 0.9, True)):
+        assert bool(Fidelity(kl, agreement, 70).remark) == remarked
+    monkeypatch.setattr("litebert.export.onnx_folder.measure", lambda *_: Fidelity(9.5, 0.0, 70))
+    arguments = [str(run), "--output", str(tmp_path / "export"), "--format", "onnx", "--quantize", "int8"]
+    monkeypatch.setattr(sys, "argv", ["export.py", *arguments])
+    assert runpy.run_path(str(REPOSITORY / "launcher" / "export.py"))["main"]() == 0
+    said = capsys.readouterr().err.splitlines()[-1]  # after what transformers says of its progress
+    assert said.startswith("export: BEWARE: in int8 this is another model (KL 9.5 nats, same likeliest word 0%): leave")
+    card = (tmp_path / "export" / "README.md").read_text()
+    assert f"| beware | {said.removeprefix('export: BEWARE: ')} |" in card
 
 
 def test_an_onnx_file_has_an_end(run, tmp_path, monkeypatch):

@@ -31,6 +31,7 @@ from litebert.evaluate.finetuning import family_of
 from litebert.evaluate.tasks import KINDS, Question, Task
 from litebert.export import finetuned_folder, parity
 from litebert.export.finetuned_folder import export_finetuned
+from litebert.export.onnx_file import processor_of_int8
 from tests.litebert.evaluate.made_up import made_task
 
 BATCH = 16
@@ -185,7 +186,7 @@ def test_a_stranger_opens_every_kind_and_runs_its_card(exported, finetuned, task
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_int8_keeps_no_words_and_no_matrix_in_fp32(family, finetuned, tmp_path):
-    fidelity = export_finetuned(finetuned(family, "sentence"), tmp_path / "int8", int8=True)
+    fidelity = export_finetuned(finetuned(family, "sentence"), tmp_path / "int8", int8=True).fidelity
     assert fidelity.startswith("what int8 costs was not measured (--task TASK does); before int8, outputs within")
     assert fidelity in (tmp_path / "int8" / "README.md").read_text()
     graph = onnx.load(tmp_path / "int8" / "model.onnx").graph
@@ -259,9 +260,11 @@ def answers(one: Any, logits: np.ndarray, offsets: np.ndarray, labels: Sequence[
 @pytest.mark.parametrize(("family", "kind"), [("bert", "sentence"), ("distilbert", "tagging")])
 def test_the_score_in_int8_is_what_the_file_scores(family, kind, finetuned, task, tmp_path):
     source, read = finetuned(family, kind, LEARNING), Task.read(task(kind))
-    fidelity = export_finetuned(source, tmp_path / "int8", int8=True, task=task(kind))
+    fidelity = export_finetuned(source, tmp_path / "int8", int8=True, task=task(kind)).fidelity
     record = json.loads((tmp_path / "int8" / RECORD).read_text())
-    scores = record.pop("export")["test"]
+    export = record.pop("export")
+    scores = export["test"]
+    assert export["processor"] == processor_of_int8() and "int8" in export["form"] and export["library"] == "onnx"
     assert record == json.loads((source / RECORD).read_text()), "of the fine-tuning"
     assert scores["model"] == record["scores"]["test"][record["metric"]]
 
@@ -282,7 +285,7 @@ def test_the_score_in_int8_is_what_the_file_scores(family, kind, finetuned, task
 @pytest.mark.parametrize(("family", "kind"), [("bert", "sentence"), ("distilbert", "tagging"), ("albert", "span")])
 def test_a_fine_tuned_model_in_fp16_scores_what_it_says(family, kind, finetuned, task, tmp_path):
     source, texts = finetuned(family, kind, LEARNING), texts_of(task(kind))
-    fidelity = export_finetuned(source, tmp_path / "half", task=task(kind), half=True)
+    fidelity = export_finetuned(source, tmp_path / "half", task=task(kind), half=True).fidelity
     scores = json.loads((tmp_path / "half" / RECORD).read_text())["export"]["test"]
     assert abs(scores["file"] - scores["model"]) < 0.05 and fidelity in (tmp_path / "half" / "README.md").read_text()
     for mine, theirs in zip(logits_of(source, kind, texts), logits_of(tmp_path / "half", kind, texts), strict=True):
@@ -308,9 +311,36 @@ def test_a_file_that_is_not_the_model_is_not_written(finetuned, tmp_path, monkey
             export_finetuned(finetuned("bert", "tagging"), tmp_path / "export", int8)
     monkeypatch.setattr(finetuned_folder, "trace", real)
     monkeypatch.setattr(parity, "FP32_TOLERANCE", 1e-9)
-    with pytest.raises(ValueError, match=r"\(> 1e-09\): nothing is written$"):
+    with pytest.raises(ValueError, match=r"\(> 1e-09\), \S+ absolute: nothing is written$"):
         export_finetuned(finetuned("bert", "tagging"), tmp_path / "export")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_scores_much_less_is_remarked(finetuned, task, tmp_path, monkeypatch):
+    source = finetuned("bert", "sentence", LEARNING)
+    for scores, remarked in (((0.8, 0.79), False), ((0.8, 0.5), True)):
+        monkeypatch.setattr(finetuned_folder.Finetuned, "scores", lambda *_, scores=scores: list(scores))
+        output = tmp_path / str(scores)
+        exported = export_finetuned(source, output, int8=True, task=task("sentence"))
+        assert exported.remark.startswith("the file scores 30.0 points less than the model: leave out --q") == remarked
+        assert json.loads((output / RECORD).read_text())["export"]["remark"] == exported.remark
+        assert (f"| beware | {exported.remark} |" in (output / "README.md").read_text()) == remarked
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_a_card_cuts_what_is_too_long_and_names_its_library_and_base(half, finetuned, tmp_path, monkeypatch, capsys):
+    export_finetuned(finetuned("bert", "sentence"), tmp_path / "export", half=half)
+    for folder in (finetuned("bert", "sentence"), tmp_path / "export"):
+        card = (folder / "README.md").read_text()
+        assert "| longest input | 96 tokens; fine-tuned on texts cut to 96 |" in card
+        assert 'base_model: "bert"\n' in card
+        library = "transformers" if half or folder != tmp_path / "export" else "onnx"
+        assert f"library_name: {library}\n" in card
+        code = re.search("```python\n(.*?)```", card, re.DOTALL)
+        assert code
+        monkeypatch.chdir(folder.parent)
+        exec(code[1].replace("今天天气很好。", "今天天气很好。" * 100), {})
+        assert capsys.readouterr().out.splitlines()[-1] in ("0", "1")
 
 
 def test_zeros_are_no_small_logits(finetuned, tmp_path, monkeypatch):

@@ -20,6 +20,7 @@ from data_tools.text.interface import TextTokenizer
 from data_tools.text.wordpiece import WordPiece
 from litebert.data.batch import MicroBatch
 from litebert.evaluate.cloze import every_token
+from litebert.export.exported import Exported
 from litebert.export.huggingface import export_huggingface
 from litebert.export.onnx_folder import export_onnx
 from litebert.export.onnx_graph import OPSET
@@ -29,7 +30,7 @@ from litebert.train.trained import Trained
 
 MODELS = Path(__file__).parents[4] / "shared/models"
 SIMBERT, VOCABULARY = MODELS / "simbert-tiny-zh", MODELS / "vocab-zh-21128.txt"
-FORMATS: dict[str, Callable[[Trained, Path], str]] = {
+FORMATS: dict[str, Callable[[Trained, Path], Exported]] = {
     "hf": export_huggingface,
     "half": partial(export_huggingface, half=True),
     "onnx": export_onnx,
@@ -191,6 +192,17 @@ def test_int8_keeps_no_matrix_in_fp32(shape: str, exports: Path) -> None:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
+def test_int8_products_fit_where_processors_without_vnni_add_them(shape: str, exports: Path) -> None:
+    graph = onnx.load(exports / f"{shape}-int8" / "model.onnx").graph
+    weights = {weight.name: onnx.numpy_helper.to_array(weight) for weight in graph.initializer}
+    multiplied = [weights[node.input[1]] for node in graph.node if node.op_type == "MatMulInteger"]
+    assert multiplied
+    for matrix in multiplied:
+        pairs = np.abs(matrix[: len(matrix) // 2 * 2].astype(np.int64)).reshape(-1, 2, matrix.shape[1]).sum(1)
+        assert np.abs(matrix).max() >= 64 and 255 * pairs.max() < 2**15
+
+
+@pytest.mark.parametrize("shape", SHAPES)
 def test_a_file_holds_each_weight_once(shape: str, exports: Path) -> None:
     graph = onnx.load(exports / f"{shape}-onnx" / "model.onnx").graph
     stored = sum(
@@ -212,7 +224,7 @@ def test_a_real_chinese_albert_in_every_format(tmp_path: Path) -> None:
     for form in ("hf", "half", "onnx"):
         assert_close(results[form]["outputs"], form, fp32=1e-5 * results[form]["outputs"]["logits"]["largest"])
     assert f"KL {results['int8']['kl']:.4f} nats" in (tmp_path / "int8" / "README.md").read_text()
-    assert results["int8"]["kl"] < 0.3
+    assert results["int8"]["kl"] < 0.25  # 0.199, on every processor; 8 bits gave 0.311 where products saturate
     sizes = {form: sum(file.stat().st_size for file in (tmp_path / form).glob("model.*")) for form in FORMATS}
     assert (
         sizes["half"] < 0.51 * sizes["hf"] and sizes["onnx"] < 1.01 * sizes["hf"] and sizes["int8"] < 0.3 * sizes["hf"]
@@ -229,7 +241,7 @@ def test_a_preset_in_its_full_size_in_every_format(preset: str, tmp_path: Path) 
     # A stranger's fp16 on a CPU is slow: of the widest, only an export itself looks at all 512 positions.
     arrays = asked(trained, 64 if PRESETS[preset].hidden_size > 1024 else None)
     for form, export in FORMATS.items():
-        print(preset, form, export(trained, tmp_path / form))
+        print(preset, form, export(trained, tmp_path / form).fidelity)
         np.savez(tmp_path / form / "asked.npz", allow_pickle=False, **arrays)
     results = opened([tmp_path / form for form in FORMATS], within=7200)
     for form in ("hf", "half", "onnx"):
