@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.terminal import started
+
 ROOT = Path(__file__).parents[1]
 SAMPLE = ROOT.parent / "shared" / "corpus" / "sample.jsonl.xz"
 NEEDED = ("data_tools", "ds_configs", "launcher", "litebert")
@@ -53,26 +55,20 @@ def test_the_demo_trains_on_a_text_of_ones_own_until_ctrl_c(copy: Path) -> None:
         with lzma.open(path, "wt", encoding="utf-8") as kept:
             kept.writelines(lines)
     with (copy / "said").open("w") as said:
-        started = subprocess.Popen(
-            [*MAKE, "demo"],
-            cwd=copy,
-            env=os.environ | {"PYTHONPATH": str(copy), "CORPUS": "news.jsonl.xz books/"},
-            stdout=said,
-            stderr=said,
-            start_new_session=True,
-        )
+        text = os.environ | {"PYTHONPATH": str(copy), "CORPUS": "news.jsonl.xz books/"}
+        demo = started([*MAKE, "demo"], cwd=copy, env=text, stdout=said, stderr=said)
     try:
         deadline = time.monotonic() + PATIENCE
         while not (
             losses := [path for path in copy.glob("runs/demo-news-*/train/metrics.jsonl") if path.stat().st_size]
         ):
-            assert started.poll() is None and time.monotonic() < deadline, (copy / "said").read_text()
+            assert demo.poll() is None and time.monotonic() < deadline, (copy / "said").read_text()
             time.sleep(0.2)
-        os.killpg(started.pid, signal.SIGINT)  # as a terminal does
-        assert started.wait(PATIENCE) != 0
+        os.killpg(demo.pid, signal.SIGINT)
+        assert demo.wait(PATIENCE) != 0
     finally:
-        if started.poll() is None:
-            os.killpg(started.pid, signal.SIGKILL)
+        if demo.poll() is None:
+            os.killpg(demo.pid, signal.SIGKILL)
     assert "the same `make demo` again goes on from here" in (copy / "said").read_text()
     assert "mlm" in json.loads(losses[0].read_text().splitlines()[0])
     assert list(losses[0].parent.glob("checkpoints/step-*"))

@@ -17,6 +17,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from litebert.train.checkpoint import latest
 from litebert.train.ledger import FILE, read
+from tests import terminal
 from tests.distributed.bench import REPOSITORY, Bench, environment, free_port
 
 pytestmark = pytest.mark.distributed
@@ -29,14 +30,9 @@ UNEVEN = ("--train.steps", "90", "--train.log_every", "7", "--train.checkpoint_e
 
 @contextlib.contextmanager
 def started(*command: str) -> Iterator[subprocess.Popen[str]]:
-    """A command in a session of its own, so that a signal to its group is a Ctrl-C at its terminal."""
-    process = subprocess.Popen(
-        command,
-        env=environment(DS_ACCELERATOR="cpu"),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
+    """A command at a terminal of its own, which ends with this."""
+    process = terminal.started(
+        command, env=environment(DS_ACCELERATOR="cpu"), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
     try:
         yield process

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import io
 import json
 import os
@@ -19,6 +18,7 @@ import pytest
 
 from litebert.demo import corpus, stages, summary
 from litebert.demo.stages import OUTPUT, Stage, Stages
+from tests.terminal import started
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -198,9 +198,7 @@ def test_ctrl_c_lets_a_training_save_and_the_next_run_goes_on(training: Path, tm
     folder.mkdir()
     command = [sys.executable, "-c", DRIVER, str(training), "100", str(folder)]
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
-    # A shell starts what is to run in the background with Ctrl-C ignored, and children inherit that.
-    heeding = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    driver = subprocess.Popen(command, env=environment, start_new_session=True, preexec_fn=heeding)
+    driver = started(command, env=environment)
     wait_for(lambda: len(steps_of(folder)) > 5)
     family = psutil.Process(driver.pid).children(recursive=True)
     assert len(family) == 3

@@ -1,0 +1,19 @@
+"""Commands as a terminal starts them."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from typing import Any
+
+
+def started(command: list[str] | tuple[str, ...], **more: Any) -> subprocess.Popen[str]:
+    """A command in a session of its own, so that a signal to its group is a Ctrl-C at its terminal.
+
+    A shell starts what is to run in the background with Ctrl-C ignored, and children inherit that: it heeds it.
+    """
+
+    def heed() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    return subprocess.Popen(command, text=True, start_new_session=True, preexec_fn=heed, **more)
