@@ -146,14 +146,18 @@ def shards(corpus: Path, tokenizer_folder: Path, build_config: BuildConfig, tmp_
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skips what needs a GPU where there is none."""
-    needing = [item for item in items if item.get_closest_marker("gpu")]
+    """Skips what needs a GPU where there is none, and long work in bf16 where it is emulated."""
+    needing = [(item, name) for item in items for name in ("gpu", "bf16") if item.get_closest_marker(name)]
     if needing:
         import torch
 
-        if not torch.cuda.is_available():
-            for item in needing:
-                item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+        from litebert.plan.devices import computes_bf16
+
+        lacking = {} if torch.cuda.is_available() else {"gpu": "no CUDA device"}
+        lacking |= {} if computes_bf16(torch.device("cpu")) else {"bf16": "bf16 is emulated here, for minutes"}
+        for item, name in needing:
+            if name in lacking:
+                item.add_marker(pytest.mark.skip(reason=lacking[name]))
 
 
 @pytest.fixture

@@ -44,6 +44,7 @@ def test_the_data_benchmark_runs_on_little_text(corpus, tokenizer_folder):
     assert "peers, WordPiece: skipped, there is no --vocab" in done.stdout
 
 
+@pytest.mark.bf16
 def test_the_training_step_benchmark_runs_on_little_text(corpus, tmp_path):
     vocab = characters(corpus, tmp_path)
     command = [sys.executable, "benchmarks/train_step.py", "--quick", "--data", str(corpus), "--vocab", str(vocab)]
@@ -59,6 +60,7 @@ def test_the_training_step_benchmark_runs_on_little_text(corpus, tmp_path):
     assert math.isclose(sum(shape["profile"].values()), 1, abs_tol=0.01)
 
 
+@pytest.mark.bf16
 def test_the_distillation_benchmark_runs_on_little_text(corpus, tmp_path):
     command = [sys.executable, "benchmarks/distill.py", "--quick", "--data", str(corpus)]
     command += ["--vocab", str(characters(corpus, tmp_path))]

@@ -9,10 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
 from litebert.model.presets import PRESETS
-from litebert.plan.devices import DEVICES, computes_bf16
+from litebert.plan.devices import DEVICES
 from litebert.plan.estimate import Job, best, settings, total
 from litebert.plan.memory import state
 from litebert.plan.network import Cluster
@@ -21,10 +20,6 @@ from tests.distributed.bench import Bench, environment
 
 REPOSITORY = Path(__file__).parents[3]
 COUNT = 1_000_000
-NOT_EMULATED = pytest.mark.skipif(
-    not computes_bf16(torch.device("cpu")),
-    reason="bf16 is emulated here: it takes minutes, and keeps none of the kernels that are planned",
-)
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +125,7 @@ def test_what_is_not_planned_is_refused() -> None:
     assert "offload_optimizer and offload_param" in line
 
 
-@pytest.mark.parametrize(("precision", "steps"), [("fp32", 8), pytest.param("bf16", 40, marks=NOT_EMULATED)])
+@pytest.mark.parametrize(("precision", "steps"), [("fp32", 8), pytest.param("bf16", 40, marks=pytest.mark.bf16)])
 def test_a_measured_plan_is_near_what_then_happens(bench: Bench, precision: str, steps: int) -> None:
     """Speed within a factor of two, on whatever else this machine is doing: figures are for a quiet one. Memory within
     a fifth."""
