@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import signal
 import subprocess
+import sys
 from typing import Any
+
+# In this environment, as it is; of a make within a make, only what its commands print.
+MAKE = ("make", "--no-print-directory", f"VENV={sys.prefix}", "-o", f"{sys.prefix}/.installed")
 
 
 def started(command: list[str] | tuple[str, ...], **more: Any) -> subprocess.Popen[str]:

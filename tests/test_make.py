@@ -10,18 +10,16 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.terminal import started
+from tests.terminal import MAKE, started
 
 ROOT = Path(__file__).parents[1]
 SAMPLE = ROOT.parent / "shared" / "corpus" / "sample.jsonl.xz"
 NEEDED = ("data_tools", "ds_configs", "launcher", "litebert")
-MAKE = ("make", f"VENV={sys.prefix}", "-o", f"{sys.prefix}/.installed")  # this environment, as it is
 PATIENCE = 300.0
 
 

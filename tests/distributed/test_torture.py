@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 
 import pytest
 
 from tests.distributed.bench import REPOSITORY
+from tests.terminal import MAKE
 
 pytestmark = pytest.mark.distributed
 
 
 def torture(kills: int) -> subprocess.CompletedProcess[str]:
-    environment = (f"VENV={sys.prefix}", "-o", f"{sys.prefix}/.installed")  # this one, as it is
-    command = ["make", *environment, "torture", f"KILLS={kills}"]
-    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+    return subprocess.run([*MAKE, "torture", f"KILLS={kills}"], cwd=REPOSITORY, capture_output=True, text=True)
 
 
 def test_ten_kills_leave_no_trace() -> None:
