@@ -1,5 +1,5 @@
 # make env | demo | test | torture | check | format. Variables: PYTHON, TORCH_INDEX, CORPUS and PLAIN_TEXT (demo), ARGS (test),
-# KILLS (torture).
+# WORKERS (test), KILLS (torture).
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
@@ -13,6 +13,8 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13; do \
 # reached, else what pip's own indexes have. Empty: only pip's own indexes. With a GPU of old driver: .../whl/cu126.
 TORCH_INDEX ?= $(if $(shell command -v nvidia-smi),,https://download.pytorch.org/whl/cpu)
 KILLS ?= 125
+# Processes that test at once: each takes up to four cores for moments, and 3 GB.
+WORKERS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -58,8 +60,9 @@ $(STAMP): pyproject.toml constraints.txt
 demo: env
 	@$(BIN)/python launcher/demo.py $(addprefix --corpus ,$(CORPUS)) $(addprefix --plain-text ,$(PLAIN_TEXT))
 
+# A file's tests share what they made, so they stay in one process.
 test: env
-	@$(BIN)/python -m pytest $(ARGS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 torture: env
 	@$(BIN)/python -m tests.distributed.torture --kills $(KILLS)
