@@ -33,7 +33,7 @@ from litebert.data.loader import Loader
 from litebert.data.plan import DataConfig
 from litebert.data.split import Split
 from litebert.evaluate.heldout import Heldout, evaluate_heldout
-from litebert.evaluate.markdown import markdown
+from litebert.markdown import markdown
 from litebert.model import PretrainingModel
 from litebert.objectives import PretrainingObjective
 from litebert.plan.processor import processor

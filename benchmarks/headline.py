@@ -20,7 +20,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from litebert.evaluate.markdown import markdown
+from litebert.markdown import markdown
 from litebert.report.results import Score
 from litebert.report.trade import share
 

@@ -48,11 +48,11 @@ import torch
 import transformers
 from safetensors import safe_open
 
-from litebert.evaluate.candidate import Candidate
-from litebert.evaluate.markdown import markdown
 from litebert.evaluate.output import check
 from litebert.export.huggingface import export_huggingface
 from litebert.export.onnx_folder import export_onnx
+from litebert.finetune.candidate import Candidate
+from litebert.markdown import markdown
 from litebert.plan.processor import processor
 from litebert.report.figures import KINDS
 from litebert.train.commit import commit

@@ -25,8 +25,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from litebert.evaluate.markdown import markdown
-from litebert.evaluate.trials import Summary
+from litebert.finetune.experiment import Summary
+from litebert.markdown import markdown
 from litebert.plan.processor import processor
 from litebert.train.commit import commit
 from litebert.train.metrics import lines_of

@@ -18,11 +18,12 @@ from jsonargparse import ArgumentParser, Namespace
 
 from litebert.data.split import Split
 from litebert.distill.teacher import Teacher
-from litebert.evaluate.config import FinetuneConfig, TaskDistillConfig
 from litebert.evaluate.heldout import evaluate_heldout
 from litebert.evaluate.intrinsic import evaluate_intrinsic, groups_table
 from litebert.evaluate.output import check, trials_folder
-from litebert.evaluate.tasks import KINDS, Task
+from litebert.finetune.config import FinetuneConfig, TaskDistillConfig
+from litebert.finetune.examples import KINDS
+from litebert.finetune.tasks import Task
 from litebert.report.figures import KINDS as FIGURES
 from litebert.train.run import write
 from litebert.train.trained import load_trained
@@ -105,9 +106,9 @@ def _tasks(options: Namespace) -> None:
     # transformers' trainer takes seconds to import
     from transformers.utils import logging
 
-    from litebert.evaluate.candidate import Candidate
-    from litebert.evaluate.finetuned import teachings
-    from litebert.evaluate.trials import ARMS, edges, evaluate, table
+    from litebert.finetune.candidate import Candidate
+    from litebert.finetune.experiment import ARMS, edges, evaluate, table
+    from litebert.finetune.kept import teachings
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()

@@ -102,7 +102,7 @@ def _trained(options: argparse.Namespace) -> tuple[str, Exported]:
 def _finetuned(options: argparse.Namespace) -> tuple[str, Exported]:
     from transformers.utils import logging
 
-    from litebert.export.finetuned_folder import export_finetuned
+    from litebert.finetune.export import export_finetuned
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()

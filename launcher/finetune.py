@@ -15,9 +15,10 @@ from pathlib import Path
 
 from jsonargparse import ArgumentParser, Namespace
 
-from litebert.evaluate.config import FinetuneConfig, TaskDistillConfig
 from litebert.evaluate.output import trials_folder
-from litebert.evaluate.tasks import KINDS, Task
+from litebert.finetune.config import FinetuneConfig, TaskDistillConfig
+from litebert.finetune.examples import KINDS
+from litebert.finetune.tasks import Task
 
 
 def parser() -> ArgumentParser:
@@ -48,11 +49,11 @@ def _finetuned(options: Namespace) -> str:
     # transformers' trainer takes seconds to import
     from transformers.utils import logging
 
-    from litebert.evaluate.candidate import Candidate
-    from litebert.evaluate.distillation import Teaching
-    from litebert.evaluate.finetuned import finetune
-    from litebert.evaluate.finetuning import family_of
-    from litebert.evaluate.trials import edges
+    from litebert.finetune.candidate import Candidate
+    from litebert.finetune.distillation import Teaching
+    from litebert.finetune.experiment import edges
+    from litebert.finetune.kept import finetune
+    from litebert.finetune.trial import family_of
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
-from litebert.evaluate.cloze import CANDIDATES, SENTENCES
+from litebert.cloze import CANDIDATES, SENTENCES
 
 
 @torch.inference_mode()

@@ -16,9 +16,9 @@ from litebert.data.columns import Columns, ranges
 from litebert.data.split import Split
 from litebert.evaluate.groups import Grouped, Groups
 from litebert.evaluate.heldout import wilson_interval
-from litebert.evaluate.markdown import markdown
 from litebert.evaluate.parts import columns_of, micro_batches, parts
 from litebert.evaluate.strangers import strangers
+from litebert.markdown import markdown
 from litebert.model.cross_entropy import each_cross_entropy
 from litebert.model.heads import PretrainingModel
 

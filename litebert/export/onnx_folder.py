@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from litebert.cloze import every_token
 from litebert.data.batch import MicroBatch
-from litebert.evaluate.cloze import every_token
 from litebert.export.card import write_card
 from litebert.export.exported import Exported
 from litebert.export.fidelity import measure

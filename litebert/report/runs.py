@@ -124,7 +124,7 @@ class Run:
         # transformers takes seconds to import
         from transformers.utils import logging
 
-        from litebert.evaluate.candidate import Candidate
+        from litebert.finetune.candidate import Candidate
 
         logging.disable_progress_bar()
         with Candidate.opened(self.path) as candidate:

@@ -8,11 +8,11 @@ from collections.abc import Callable
 import torch
 
 from data_tools.text.interface import TextTokenizer
+from litebert.cloze import answers, page, questions
 from litebert.data.batch import MicroBatch
 from litebert.data.corpus import Corpus
 from litebert.data.loader import Loader
 from litebert.data.plan import DataConfig
-from litebert.evaluate.cloze import answers, page, questions
 from litebert.objectives import Objective
 from litebert.train.engine import Engine
 from litebert.train.world import World

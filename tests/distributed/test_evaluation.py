@@ -9,9 +9,9 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from litebert.cloze import SENTENCES
 from litebert.data.plan import DataConfig, Plan
 from litebert.data.split import Split
-from litebert.evaluate.cloze import SENTENCES
 from litebert.evaluate.heldout import evaluate_heldout
 from litebert.train.trained import load_trained
 from tests.distributed.bench import Bench

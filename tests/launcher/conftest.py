@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from data_tools.text.wordpiece import WordPiece
-from tests.litebert.evaluate.made_up import made_model
+from tests.litebert.finetune.made_up import made_model
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from litebert.data.split import Split
 from litebert.evaluate.heldout import evaluate_heldout
 from litebert.export.huggingface import export_huggingface
 from litebert.train.trained import load_trained
-from tests.litebert.evaluate.made_up import made_task
 from tests.litebert.export.test_export import run_on
+from tests.litebert.finetune.made_up import made_task
 
 FEW = ["--train.samples=48", "--train.epochs=1", "--train.seeds=2", "--train.learning_rates=[1e-3]"]
 

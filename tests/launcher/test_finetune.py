@@ -9,7 +9,7 @@ import pytest
 
 import launcher.evaluate
 import launcher.finetune
-from tests.litebert.evaluate.made_up import made_task
+from tests.litebert.finetune.made_up import made_task
 
 FEW = ["--train.samples=32", "--train.epochs=1", "--train.seeds=1", "--train.learning_rates=[1e-3]"]
 

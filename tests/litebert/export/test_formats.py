@@ -18,8 +18,8 @@ import torch
 from data_tools.text.huggingface import load_tokenizer
 from data_tools.text.interface import TextTokenizer
 from data_tools.text.wordpiece import WordPiece
+from litebert.cloze import every_token
 from litebert.data.batch import MicroBatch
-from litebert.evaluate.cloze import every_token
 from litebert.export.exported import Exported
 from litebert.export.huggingface import export_huggingface
 from litebert.export.onnx_folder import export_onnx

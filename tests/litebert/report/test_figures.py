@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from litebert.evaluate.candidate import Candidate
 from litebert.export.huggingface import export_huggingface
+from litebert.finetune.candidate import Candidate
 from litebert.report.figures import measured
 from litebert.report.runs import Run, runs_of
 from litebert.train.trained import load_trained

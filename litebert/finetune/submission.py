@@ -6,8 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from litebert.evaluate.tagging import Entity
-from litebert.evaluate.tasks import Identity, Labelled, Question, Tagged
+from litebert.finetune.examples import Identity, Labelled, Question, Tagged
+from litebert.finetune.tagging import Entity
 
 
 def submission(examples: Sequence[Any], said: Sequence[Any]) -> tuple[str, str]:

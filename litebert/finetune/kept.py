@@ -8,16 +8,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from litebert.evaluate.candidate import Candidate
-from litebert.evaluate.card import card, origin
-from litebert.evaluate.config import FinetuneConfig, TaskDistillConfig
-from litebert.evaluate.distillation import Teaching
-from litebert.evaluate.finetuning import MEASURED, family_of, length_of
-from litebert.evaluate.prediction import device, predicted
-from litebert.evaluate.submission import submission
-from litebert.evaluate.tasks import Task
-from litebert.evaluate.trials import Best, Experiment, facts_of, versions
 from litebert.export.folder import new_folder
+from litebert.finetune.candidate import Candidate
+from litebert.finetune.card import card, origin
+from litebert.finetune.config import FinetuneConfig, TaskDistillConfig
+from litebert.finetune.distillation import Teaching
+from litebert.finetune.experiment import Best, Experiment, facts_of, versions
+from litebert.finetune.prediction import device, predicted
+from litebert.finetune.submission import submission
+from litebert.finetune.tasks import Task
+from litebert.finetune.trial import MEASURED, family_of, length_of
 
 RECORD = "litebert.json"
 

@@ -14,7 +14,7 @@ import torch
 import transformers
 
 from data_tools.text.huggingface import save_tokenizer
-from litebert.evaluate.candidate import Candidate
+from litebert.finetune.candidate import Candidate
 
 SMALL = {
     "hidden_size": 16,

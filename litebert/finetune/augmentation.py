@@ -16,7 +16,7 @@ import numpy.typing as npt
 import rjieba
 
 from data_tools.shards.keyed_rng import below, draws, key_of
-from litebert.evaluate.tasks import Labelled, Tagged
+from litebert.finetune.examples import Labelled, Tagged
 
 MASK = "[MASK]"
 LONGEST = 5  # words of an n-gram

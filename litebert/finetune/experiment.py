@@ -17,14 +17,14 @@ import torch
 from scipy import stats
 
 from data_tools.shards import keyed_rng
-from litebert.evaluate.candidate import Candidate
-from litebert.evaluate.config import FinetuneConfig
-from litebert.evaluate.distillation import Teaching
-from litebert.evaluate.finetuning import MEASURED, PreparedTask, Trial, family_of, length_of, used
 from litebert.evaluate.heldout import wilson_interval
-from litebert.evaluate.markdown import markdown
-from litebert.evaluate.prediction import device
-from litebert.evaluate.tasks import Task
+from litebert.finetune.candidate import Candidate
+from litebert.finetune.config import FinetuneConfig
+from litebert.finetune.distillation import Teaching
+from litebert.finetune.prediction import device
+from litebert.finetune.tasks import Task
+from litebert.finetune.trial import MEASURED, PreparedTask, Trial, family_of, length_of, used
+from litebert.markdown import markdown
 from litebert.train.run import write
 
 CONFIDENCE = 0.95
@@ -36,13 +36,14 @@ CODE = (
     "classes",
     "classification",
     "distillation",
+    "examples",
     "family",
-    "finetuning",
     "prediction",
     "records",
     "span",
     "tagging",
     "tasks",
+    "trial",
 )  # modules that scores depend on
 
 

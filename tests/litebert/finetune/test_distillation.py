@@ -14,16 +14,17 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from litebert.evaluate.augmentation import MASK
-from litebert.evaluate.candidate import Candidate
-from litebert.evaluate.config import FinetuneConfig, TaskDistillConfig
-from litebert.evaluate.distillation import Teaching, distilled_loss
-from litebert.evaluate.finetuning import PreparedTask, family_of
 from litebert.evaluate.heldout import wilson_interval
-from litebert.evaluate.prediction import predicted
-from litebert.evaluate.tasks import Labelled, Task
-from litebert.evaluate.trials import Experiment
-from tests.litebert.evaluate.made_up import made_model, made_task
+from litebert.finetune.augmentation import MASK
+from litebert.finetune.candidate import Candidate
+from litebert.finetune.config import FinetuneConfig, TaskDistillConfig
+from litebert.finetune.distillation import Teaching, distilled_loss
+from litebert.finetune.examples import Labelled
+from litebert.finetune.experiment import Experiment
+from litebert.finetune.prediction import predicted
+from litebert.finetune.tasks import Task
+from litebert.finetune.trial import PreparedTask, family_of
+from tests.litebert.finetune.made_up import made_model, made_task
 
 SHORT = FinetuneConfig(epochs=1, batch=16, learning_rates=(3e-3,), seeds=1, samples=48, precision="fp32")
 

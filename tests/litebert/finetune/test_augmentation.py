@@ -7,8 +7,8 @@ import pytest
 import rjieba
 
 from data_tools.shards.keyed_rng import below, draws, key_of
-from litebert.evaluate.augmentation import LONGEST, MASK, Words, augmented
-from litebert.evaluate.tasks import Labelled, Tagged
+from litebert.finetune.augmentation import LONGEST, MASK, Words, augmented
+from litebert.finetune.examples import Labelled, Tagged
 
 TEXTS = ["我们喜欢研究自然语言处理。", "", "北京 hello world，上海！", "他", "医生帮助农民解决问题，记者报道经济" * 3]
 

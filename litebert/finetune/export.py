@@ -16,15 +16,15 @@ import torch
 import transformers
 from torch import Tensor, nn
 
-from litebert.evaluate.candidate import CONFIG
-from litebert.evaluate.card import card
-from litebert.evaluate.finetuned import RECORD
 from litebert.export.exported import Exported
-from litebert.export.finetuned import Finetuned
 from litebert.export.folder import new_folder
 from litebert.export.onnx_file import OnnxFile, processor_of_int8
 from litebert.export.onnx_graph import TOKENS, form_of, quantize, trace
 from litebert.export.parity import furthest, proven, random_inputs
+from litebert.finetune.candidate import CONFIG
+from litebert.finetune.card import card
+from litebert.finetune.finetuned import Finetuned
+from litebert.finetune.kept import RECORD
 
 FILE, HALF = "model.onnx", "safetensors, fp16"
 WORST = 0.02  # of a score: what a file may lose without a remark

@@ -2,8 +2,8 @@
 
 import json
 
-from litebert.evaluate.submission import identities, submission
-from litebert.evaluate.tasks import Identity, Labelled, Question, Tagged
+from litebert.finetune.examples import Identity, Labelled, Question, Tagged
+from litebert.finetune.submission import identities, submission
 
 
 def test_classes_are_a_line_an_example():

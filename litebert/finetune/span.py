@@ -13,9 +13,9 @@ import numpy.typing as npt
 from nltk.tokenize import NLTKWordTokenizer
 
 from data_tools.shards.keyed_rng import permutation
-from litebert.evaluate.classes import Pair
-from litebert.evaluate.family import Encoded, Floats, Integers, rows_of
-from litebert.evaluate.tasks import Question
+from litebert.finetune.classes import Pair
+from litebert.finetune.examples import Question
+from litebert.finetune.family import Encoded, Floats, Integers, rows_of
 
 LONGEST = 128  # tokens of an answer
 PUNCTUATION = frozenset(

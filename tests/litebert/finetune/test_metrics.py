@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from litebert.evaluate.classification import Classification
-from litebert.evaluate.family import Encoded
-from litebert.evaluate.span import LONGEST, answers, best_spans, exact_match, overlap, segments
-from litebert.evaluate.tagging import Tagging, agreement
-from litebert.evaluate.tasks import Labelled, Question, Tagged
-from litebert.evaluate.trials import Summary, above
+from litebert.finetune.classification import Classification
+from litebert.finetune.examples import Labelled, Question, Tagged
+from litebert.finetune.experiment import Summary, above
+from litebert.finetune.family import Encoded
+from litebert.finetune.span import LONGEST, answers, best_spans, exact_match, overlap, segments
+from litebert.finetune.tagging import Tagging, agreement
 
 TAGGING = Tagging(("a", "b"))
 TAGS = st.lists(st.integers(0, 4), max_size=12)

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from litebert.evaluate.classes import Pair
+from litebert.finetune.classes import Pair
 
 Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]

@@ -11,15 +11,15 @@ from typing import Any
 
 from torch import nn
 
-from litebert.evaluate.candidate import Candidate
-from litebert.evaluate.card import USES, origin
-from litebert.evaluate.config import FinetuneConfig
-from litebert.evaluate.finetuned import RECORD
-from litebert.evaluate.finetuning import family_of, length_of
-from litebert.evaluate.prediction import predicted
-from litebert.evaluate.tasks import Task
 from litebert.export.onnx_graph import SAMPLES, TOKENS
 from litebert.export.parity import INPUTS
+from litebert.finetune.candidate import Candidate
+from litebert.finetune.card import USES, origin
+from litebert.finetune.config import FinetuneConfig
+from litebert.finetune.kept import RECORD
+from litebert.finetune.prediction import predicted
+from litebert.finetune.tasks import Task
+from litebert.finetune.trial import family_of, length_of
 
 # By kind of task, the outputs of its model, SAMPLES or TOKENS.
 OUTPUTS: Mapping[str, Mapping[str, Sequence[str]]] = {

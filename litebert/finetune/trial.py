@@ -14,16 +14,16 @@ import transformers
 
 from data_tools.progress import Progress
 from data_tools.shards.keyed_rng import key_of, permutation
-from litebert.evaluate.candidate import Candidate
-from litebert.evaluate.classes import by_class, confused
-from litebert.evaluate.classification import Classification
-from litebert.evaluate.config import FinetuneConfig
-from litebert.evaluate.distillation import Teaching, collator
-from litebert.evaluate.family import Encoded, Family, Floats
-from litebert.evaluate.prediction import arguments, predicted
-from litebert.evaluate.span import Span
-from litebert.evaluate.tagging import Tagging
-from litebert.evaluate.tasks import Task
+from litebert.finetune.candidate import Candidate
+from litebert.finetune.classes import by_class, confused
+from litebert.finetune.classification import Classification
+from litebert.finetune.config import FinetuneConfig
+from litebert.finetune.distillation import Teaching, collator
+from litebert.finetune.family import Encoded, Family, Floats
+from litebert.finetune.prediction import arguments, predicted
+from litebert.finetune.span import Span
+from litebert.finetune.tagging import Tagging
+from litebert.finetune.tasks import Task
 
 MEASURED = ("dev", "test")
 

@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from litebert.evaluate.classes import CONFUSED, Pair, by_class, confused
+from litebert.finetune.classes import CONFUSED, Pair, by_class, confused
 
 
 def test_figures_of_each_class_equal_naive_counts():

@@ -15,20 +15,20 @@ import transformers
 from data_tools.shards import keyed_rng
 from data_tools.text.huggingface import save_tokenizer
 from data_tools.text.wordpiece import WordPiece
-from litebert.evaluate import trials
-from litebert.evaluate.candidate import Candidate
-from litebert.evaluate.config import FinetuneConfig
-from litebert.evaluate.finetuning import PreparedTask, Trial, used
 from litebert.evaluate.heldout import wilson_interval
-from litebert.evaluate.prediction import arguments, device
-from litebert.evaluate.span import Span
-from litebert.evaluate.tagging import Tagging
-from litebert.evaluate.tasks import KINDS, Question, Tagged
-from litebert.evaluate.trials import CODE, Best, Experiment, code_fingerprint, edges, evaluate, facts_of, table
+from litebert.finetune import experiment
+from litebert.finetune.candidate import Candidate
+from litebert.finetune.config import FinetuneConfig
+from litebert.finetune.examples import KINDS, Question, Tagged
+from litebert.finetune.experiment import CODE, Best, Experiment, code_fingerprint, edges, evaluate, facts_of, table
+from litebert.finetune.prediction import arguments, device
+from litebert.finetune.span import Span
+from litebert.finetune.tagging import Tagging
+from litebert.finetune.trial import PreparedTask, Trial, used
 from litebert.model.heads import PretrainingModel
 from litebert.model.huggingface import save_huggingface
 from litebert.model.presets import PRESETS
-from tests.litebert.evaluate.made_up import MADE, made_model
+from tests.litebert.finetune.made_up import MADE, made_model
 
 QUICK = FinetuneConfig(epochs=4, batch=16, learning_rates=(3e-3,), seeds=1, precision="fp32")
 LEARNT = {"sentence": 0.9, "pair": 0.9, "tagging": 0.9, "span": 0.8}
@@ -148,7 +148,7 @@ def test_trials_are_kept_by_all_they_depend_on(candidate, task, tmp_path, monkey
     torch.set_num_threads(threads + 1)
     assert Experiment(candidate, tasks[0], config, tmp_path)._identity != identity
     torch.set_num_threads(threads)
-    monkeypatch.setattr(trials, "code_fingerprint", lambda: "of other code")
+    monkeypatch.setattr(experiment, "code_fingerprint", lambda: "of other code")
     assert Experiment(candidate, tasks[0], config, tmp_path)._identity != identity
     next(iter(kept)).write_text("{}")
     monkeypatch.undo()
@@ -179,8 +179,8 @@ def drop(config: FinetuneConfig) -> FinetuneConfig:
 
 def test_all_code_that_scores_depend_on_is_in_its_fingerprint(tmp_path, monkeypatch):
     for name in CODE:
-        source = Path(trials.__file__).with_name(f"{name}.py").read_text()
-        assert set(re.findall(r"from litebert\.evaluate\.(\w+) import", source)) <= {*CODE, "config"}, name
+        source = Path(experiment.__file__).with_name(f"{name}.py").read_text()
+        assert set(re.findall(r"from litebert\.finetune\.(\w+) import", source)) <= {*CODE, "config"}, name
     before = code_fingerprint.__wrapped__()
     (tmp_path / "keyed_rng.py").write_text("# draws otherwise")
     monkeypatch.setattr(keyed_rng, "__file__", str(tmp_path / "keyed_rng.py"))

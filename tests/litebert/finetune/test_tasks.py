@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 from backports import zstd
 
-from litebert.evaluate.tasks import Labelled, Question, Tagged, Task
-from tests.litebert.evaluate.made_up import made_task
+from litebert.finetune.examples import Labelled, Question, Tagged
+from litebert.finetune.tasks import Task
+from tests.litebert.finetune.made_up import made_task
 
 TNEWS = [
     {"label": "102", "label_desc": "news_entertainment", "sentence": "江疏影甜甜圈自拍", "keywords": "江疏影,美少女"},

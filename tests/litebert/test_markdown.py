@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from litebert.evaluate.markdown import markdown
+from litebert.markdown import markdown
 
 
 def test_a_table_has_heads_marks_and_rows() -> None:

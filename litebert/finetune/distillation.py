@@ -20,12 +20,13 @@ from torch.nn.utils.rnn import pad_sequence
 
 from data_tools.progress import Progress
 from data_tools.shards.tar import sha256
-from litebert.evaluate.augmentation import MASK, augmented
-from litebert.evaluate.candidate import Candidate
-from litebert.evaluate.config import FinetuneConfig, TaskDistillConfig
-from litebert.evaluate.family import NOT_LABELLED, Encoded, Family, Floats
-from litebert.evaluate.prediction import device, predicted
-from litebert.evaluate.tasks import Labelled, Tagged, Task, unlabelled
+from litebert.finetune.augmentation import MASK, augmented
+from litebert.finetune.candidate import Candidate
+from litebert.finetune.config import FinetuneConfig, TaskDistillConfig
+from litebert.finetune.examples import Labelled, Tagged, unlabelled
+from litebert.finetune.family import NOT_LABELLED, Encoded, Family, Floats
+from litebert.finetune.prediction import device, predicted
+from litebert.finetune.tasks import Task
 
 PART = 4096  # rows that the teacher is asked at a time
 

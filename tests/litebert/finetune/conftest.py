@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from data_tools.text.wordpiece import WordPiece
-from litebert.evaluate.candidate import Candidate
-from litebert.evaluate.config import FinetuneConfig
-from litebert.evaluate.finetuned import finetune
-from litebert.evaluate.tasks import KINDS, Task
-from tests.litebert.evaluate.made_up import made_model, made_task
+from litebert.finetune.candidate import Candidate
+from litebert.finetune.config import FinetuneConfig
+from litebert.finetune.examples import KINDS
+from litebert.finetune.kept import finetune
+from litebert.finetune.tasks import Task
+from tests.litebert.finetune.made_up import made_model, made_task
 
 
 @pytest.fixture(scope="session")

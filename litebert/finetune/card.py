@@ -6,10 +6,10 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from litebert.evaluate.classification import Classification
-from litebert.evaluate.span import Span
-from litebert.evaluate.tagging import Tagging
 from litebert.export.card import page
+from litebert.finetune.classification import Classification
+from litebert.finetune.span import Span
+from litebert.finetune.tagging import Tagging
 
 
 @dataclasses.dataclass(frozen=True)

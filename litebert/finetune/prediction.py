@@ -10,8 +10,8 @@ import numpy as np
 import torch
 import transformers
 
-from litebert.evaluate.config import FinetuneConfig
-from litebert.evaluate.family import TARGETS, Family, Floats
+from litebert.finetune.config import FinetuneConfig
+from litebert.finetune.family import TARGETS, Family, Floats
 
 
 def predicted(

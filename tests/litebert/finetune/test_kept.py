@@ -13,15 +13,15 @@ import numpy as np
 import pytest
 import torch
 
-from litebert.evaluate.candidate import Candidate
-from litebert.evaluate.config import FinetuneConfig, TaskDistillConfig
-from litebert.evaluate.finetuned import RECORD, finetune, teachings
-from litebert.evaluate.finetuning import PreparedTask, family_of
-from litebert.evaluate.prediction import predicted
-from litebert.evaluate.span import overlap
-from litebert.evaluate.tagging import agreement
-from litebert.evaluate.tasks import KINDS, READERS, Question
-from litebert.evaluate.trials import Experiment
+from litebert.finetune.candidate import Candidate
+from litebert.finetune.config import FinetuneConfig, TaskDistillConfig
+from litebert.finetune.examples import KINDS, READERS, Question
+from litebert.finetune.experiment import Experiment
+from litebert.finetune.kept import RECORD, finetune, teachings
+from litebert.finetune.prediction import predicted
+from litebert.finetune.span import overlap
+from litebert.finetune.tagging import agreement
+from litebert.finetune.trial import PreparedTask, family_of
 
 STRANGER = """\
 import json, os, re, sys

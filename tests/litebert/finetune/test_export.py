@@ -24,15 +24,17 @@ from safetensors.torch import load_file, save_file
 
 from data_tools.text.huggingface import save_tokenizer
 from data_tools.text.wordpiece import WordPiece
-from litebert.evaluate.candidate import Candidate
-from litebert.evaluate.config import FinetuneConfig
-from litebert.evaluate.finetuned import RECORD, finetune
-from litebert.evaluate.finetuning import family_of
-from litebert.evaluate.tasks import KINDS, Question, Task
-from litebert.export import finetuned_folder, parity
-from litebert.export.finetuned_folder import export_finetuned
+from litebert.export import parity
 from litebert.export.onnx_file import processor_of_int8
-from tests.litebert.evaluate.made_up import made_task
+from litebert.finetune import export
+from litebert.finetune.candidate import Candidate
+from litebert.finetune.config import FinetuneConfig
+from litebert.finetune.examples import KINDS, Question
+from litebert.finetune.export import export_finetuned
+from litebert.finetune.kept import RECORD, finetune
+from litebert.finetune.tasks import Task
+from litebert.finetune.trial import family_of
+from tests.litebert.finetune.made_up import made_task
 
 BATCH = 16
 LEARNING = FinetuneConfig(epochs=4, batch=BATCH, learning_rates=(3e-3,), seeds=1, precision="fp32")
@@ -304,12 +306,12 @@ def test_a_file_that_is_not_the_model_is_not_written(finetuned, tmp_path, monkey
             model.model.classifier.bias[1] += 1
         real(model, *rest)
 
-    real = finetuned_folder.trace
-    monkeypatch.setattr(finetuned_folder, "trace", spoiled)
+    real = export.trace
+    monkeypatch.setattr(export, "trace", spoiled)
     for int8 in (False, True):
         with pytest.raises(ValueError, match=r"outputs differ from the trained one's by .* nothing is written$"):
             export_finetuned(finetuned("bert", "tagging"), tmp_path / "export", int8)
-    monkeypatch.setattr(finetuned_folder, "trace", real)
+    monkeypatch.setattr(export, "trace", real)
     monkeypatch.setattr(parity, "FP32_TOLERANCE", 1e-9)
     with pytest.raises(ValueError, match=r"\(> 1e-09\), \S+ absolute: nothing is written$"):
         export_finetuned(finetuned("bert", "tagging"), tmp_path / "export")
@@ -319,7 +321,7 @@ def test_a_file_that_is_not_the_model_is_not_written(finetuned, tmp_path, monkey
 def test_a_file_that_scores_much_less_is_remarked(finetuned, task, tmp_path, monkeypatch):
     source = finetuned("bert", "sentence", LEARNING)
     for scores, remarked in (((0.8, 0.79), False), ((0.8, 0.5), True)):
-        monkeypatch.setattr(finetuned_folder.Finetuned, "scores", lambda *_, scores=scores: list(scores))
+        monkeypatch.setattr(export.Finetuned, "scores", lambda *_, scores=scores: list(scores))
         output = tmp_path / str(scores)
         exported = export_finetuned(source, output, int8=True, task=task("sentence"))
         assert exported.remark.startswith("the file scores 30.0 points less than the model: leave out --q") == remarked
@@ -355,8 +357,8 @@ def test_zeros_are_no_small_logits(finetuned, tmp_path, monkeypatch):
         torch.nn.init.zeros_(model.model.classifier.bias)
         real(model, *rest)
 
-    real = finetuned_folder.trace
-    monkeypatch.setattr(finetuned_folder, "trace", spoiled)
+    real = export.trace
+    monkeypatch.setattr(export, "trace", spoiled)
     with pytest.raises(ValueError, match=r"outputs differ from the trained one's by 0\.1 .* nothing is written$"):
         export_finetuned(source, tmp_path / "export")
 

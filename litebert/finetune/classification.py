@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from data_tools.shards.keyed_rng import permutation
-from litebert.evaluate.classes import Pair
-from litebert.evaluate.family import NOT_LABELLED, Encoded, Floats, Integers, rows_of
-from litebert.evaluate.tasks import Labelled
+from litebert.finetune.classes import Pair
+from litebert.finetune.examples import Labelled
+from litebert.finetune.family import NOT_LABELLED, Encoded, Floats, Integers, rows_of
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Tasks, and models that are fine-tuned on them."""
