@@ -41,6 +41,7 @@ from data_tools.documents.reader_config import ReaderConfig
 from data_tools.documents.readers import read_documents
 from data_tools.documents.selection import cleaned
 from data_tools.samples.masks import MaskConfig
+from data_tools.shards.cache import cache_folder
 from data_tools.text.huggingface import load_tokenizer, save_tokenizer
 from data_tools.text.interface import TextTokenizer
 from data_tools.text.sentences import code_points
@@ -48,7 +49,7 @@ from data_tools.text.tokenizer import Tokenizer
 from data_tools.text.training import TokenizerConfig, train
 from data_tools.text.wordpiece import WordPiece
 from data_tools.text.words import WordsConfig
-from litebert.demo.corpus import cache_folder, documents, fetch
+from litebert.demo.corpus import documents, fetch
 from litebert.plan.processor import processor
 from litebert.train.commit import commit
 

@@ -59,9 +59,9 @@ from train_step import (
     shares,
 )
 
+from data_tools.shards.cache import cache_folder
 from litebert.data.batch import MicroBatch
 from litebert.data.split import Split
-from litebert.demo.corpus import cache_folder
 from litebert.distill.codecs import Codec, CodecConfig, TeacherHead, codec_of
 from litebert.distill.objective import DistillationObjective
 from litebert.distill.sources import Live, Stored

@@ -25,7 +25,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from litebert.finetune.experiment import Summary
+from litebert.finetune.summary import Summary
 from litebert.markdown import markdown
 from litebert.plan.processor import processor
 from litebert.train.commit import commit

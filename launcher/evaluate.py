@@ -107,8 +107,9 @@ def _tasks(options: Namespace) -> None:
     from transformers.utils import logging
 
     from litebert.finetune.candidate import Candidate
-    from litebert.finetune.experiment import ARMS, edges, evaluate, table
+    from litebert.finetune.experiment import evaluate
     from litebert.finetune.kept import teachings
+    from litebert.finetune.results import remarks, table
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
@@ -130,7 +131,7 @@ def _tasks(options: Namespace) -> None:
     if options.output:
         write(options.output, json.dumps(results, indent=1) + "\n")
     for facts in results["tasks"]:
-        for line in edges(facts["task"], {arm: facts[arm] for arm in ("model", *ARMS) if arm in facts}):
+        for line in remarks(facts):
             print(f"evaluate: {line}", file=sys.stderr)
     print(table(results))
 

@@ -51,8 +51,8 @@ def _finetuned(options: Namespace) -> str:
 
     from litebert.finetune.candidate import Candidate
     from litebert.finetune.distillation import Teaching
-    from litebert.finetune.experiment import edges
     from litebert.finetune.kept import finetune
+    from litebert.finetune.results import remarks
     from litebert.finetune.trial import family_of
 
     logging.set_verbosity_error()
@@ -69,7 +69,7 @@ def _finetuned(options: Namespace) -> str:
         teaching = Teaching.of(options.teacher, task, family_of(task), distill, options.unlabelled)
     with Candidate.opened(options.model) as candidate:
         made = finetune(candidate, task, config, kept, teaching, options.output)
-    for line in edges(made["task"], {"model": made["all_seeds"]}):
+    for line in remarks({**made, "model": made["all_seeds"]}):
         print(f"finetune: {line}", file=sys.stderr)
     metric = made["metric"]
     dev, test = (made["scores"][split][metric] for split in ("dev", "test"))

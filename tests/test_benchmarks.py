@@ -13,8 +13,8 @@ import pytest
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
+from data_tools.shards.cache import cache_folder
 from litebert.data.batch import Counts, MicroBatch
-from litebert.demo.corpus import cache_folder
 from litebert.model import ModelConfig, Packing, PretrainingModel, save_huggingface, to_huggingface
 
 ROOT = Path(__file__).parents[1]

@@ -19,6 +19,13 @@ _NAME = 40  # characters of an entry's file name
 _ABANDONED = 3600.0  # seconds after which nobody is still writing a file
 
 
+def cache_folder() -> Path:
+    """Where what can be had again is kept: $LITEBERT_CACHE, else litebert/ in the user's cache folder."""
+    if folder := os.environ.get("LITEBERT_CACHE"):
+        return Path(folder)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "litebert"
+
+
 class Cache:
     """Entries by name, the ones used least recently dropped first.
 

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data_tools.shards.blocks import Block
-from data_tools.shards.cache import Cache
+from data_tools.shards.cache import Cache, cache_folder
 from data_tools.shards.folder import LocalFolder, RemoteFolder
 from data_tools.shards.manifest import FILE, Manifest
 from data_tools.shards.reader import ShardReader
@@ -25,7 +25,6 @@ from data_tools.text.huggingface import KINDS
 from litebert.data.columns import Columns
 from litebert.data.stopwatch import Stopwatch
 
-_DEFAULT_CACHE = Path("~/.cache/litebert")
 _DEFAULT_CACHE_BYTES = 20 * 10**9
 
 
@@ -46,9 +45,9 @@ class Beside(Protocol):
 
 
 def opened(location: str | Path, cache: Cache | None = None) -> LocalFolder | RemoteFolder:
-    """A folder at a path or a URL, whose blocks are kept in ~/.cache/litebert where no cache is given."""
+    """A folder at a path or a URL, whose blocks are kept in the user's cache folder where no cache is given."""
     if "://" in str(location):
-        return RemoteFolder(str(location), cache or Cache(_DEFAULT_CACHE.expanduser(), _DEFAULT_CACHE_BYTES))
+        return RemoteFolder(str(location), cache or Cache(cache_folder(), _DEFAULT_CACHE_BYTES))
     return LocalFolder(Path(location))
 
 
@@ -76,7 +75,7 @@ class Split:
     """
 
     def __init__(self, location: str | Path, name: str, cache: Cache | None = None) -> None:
-        """``cache``: where blocks of a URL are kept, ~/.cache/litebert if not said; a path needs none.
+        """``cache``: where blocks of a URL are kept, the user's cache folder if not said; a path needs none.
 
         Raises ValueError where there is no such split, or its index does not belong to it.
         """

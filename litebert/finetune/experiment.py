@@ -6,15 +6,13 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache, cached_property
 from importlib.metadata import version
 from pathlib import Path
-from statistics import fmean, variance
 from typing import Any
 
 import torch
-from scipy import stats
 
 from data_tools.shards import keyed_rng
 from litebert.evaluate.heldout import wilson_interval
@@ -22,13 +20,11 @@ from litebert.finetune.candidate import Candidate
 from litebert.finetune.config import FinetuneConfig
 from litebert.finetune.distillation import Teaching
 from litebert.finetune.prediction import device
+from litebert.finetune.summary import CONFIDENCE, Summary, above
 from litebert.finetune.tasks import Task
 from litebert.finetune.trial import MEASURED, PreparedTask, Trial, family_of, length_of, used
-from litebert.markdown import markdown
 from litebert.train.run import write
 
-CONFIDENCE = 0.95
-ARMS = ("floor", "shuffled", "distilled")  # beside the model itself
 PACKAGES = ("torch", "transformers", "accelerate", "tokenizers", "numpy", "rjieba", "nltk")
 CODE = (
     "augmentation",
@@ -45,29 +41,6 @@ CODE = (
     "tasks",
     "trial",
 )  # modules that scores depend on
-
-
-@dataclasses.dataclass(frozen=True)
-class Summary:
-    """A score over seeds.
-
-    Attributes:
-        mean: of them, a share of 1.
-        interval: 95 %, by Student's t, of the seeds alone; None of one seed.
-        scores: of seeds 1, 2, ...
-    """
-
-    mean: float
-    interval: tuple[float, float] | None
-    scores: tuple[float, ...]
-
-    @classmethod
-    def of(cls, scores: Sequence[float]) -> Summary:
-        """Mean and interval."""
-        mean, count = fmean(scores), len(scores)
-        if count < 2:
-            return cls(mean, None, tuple(scores))
-        return cls(mean, _interval(mean, variance(scores) / count, count - 1, 0.0), tuple(scores))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,7 +121,7 @@ class Experiment:
 
         Raises ValueError where all rates diverge, or a further seed does with the best of them.
         """
-        metric, rates = family_of(self.task).metric, self.config.learning_rates
+        metric, rates = family_of(self.task).metric, self.config.rates
         tried = {rate: self._trial(rate, 1) for rate in rates}
         choice = {f"{rate:g}": trial.scores["dev"][metric] if trial.scores else None for rate, trial in tried.items()}
         chosen = max(rates, key=lambda rate: tried[rate].scores["dev"][metric] if tried[rate].scores else -math.inf)
@@ -310,71 +283,6 @@ def facts_of(task: Task, config: FinetuneConfig) -> dict[str, Any]:
             "test": len(task.test),
         },
     }
-
-
-def edges(task: str, arms: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    """Of each arm whose best learning rate on dev is the lowest or the highest that was tried, a line that says so."""
-    for arm, outcome in arms.items():
-        if outcome["edge"] and arm != "shuffled":  # what is best by chance says nothing
-            yield (
-                f"{task}, {arm}: the best learning rate on dev, {outcome['learning_rate']:g}, is the {outcome['edge']} "
-                "tried: others may be better"
-            )
-
-
-def above(score: Summary, floor: Summary) -> dict[str, Any]:
-    """How far a score is above its floor, with a 95 % interval of the difference (Welch 1947); None of one seed."""
-    difference, count = score.mean - floor.mean, len(score.scores)
-    if count < 2:
-        return {"mean": difference, "interval": None}
-    parts = [variance(each.scores) / count for each in (score, floor)]
-    freedom = sum(parts) ** 2 / sum(part**2 / (count - 1) for part in parts) if any(parts) else 1
-    return {"mean": difference, "interval": _interval(difference, sum(parts), freedom, -1.0)}
-
-
-def _interval(mean: float, spread: float, freedom: float, least: float) -> tuple[float, float]:
-    """Of Student's t, around a mean whose variance is estimated with so many degrees of freedom; from least to 1."""
-    margin = float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom)) * math.sqrt(spread)
-    return max(least, mean - margin), min(1.0, mean + margin)
-
-
-def table(results: Mapping[str, Any]) -> str:
-    """The results in Markdown, in per cent, a row a task; majority is the share of the commonest class of test."""
-    heads = [
-        "task",
-        "score",
-        "dev",
-        "test",
-        "majority",
-        "floor",
-        "above the floor",
-        "shuffled",
-        "distilled",
-        "learning rate",
-        "seconds",
-    ]
-    rows = [heads]
-    for facts in results["tasks"]:
-        metric, model = facts["metric"], facts["model"]
-        other = {arm: _percent(facts[arm]["test"][metric]) if arm in facts else "" for arm in ARMS}
-        difference = _percent(facts["above_floor"]) if "above_floor" in facts else ""
-        seconds = sum(facts[arm]["seconds"] for arm in ("model", *ARMS) if arm in facts)
-        both = [_percent(model[split][metric]) for split in MEASURED]
-        chance = f"{100 * model['test']['majority']['mean']:.1f}" if "majority" in model["test"] else ""
-        named = [facts["task"], metric, *both, chance, other["floor"], difference]
-        rows.append([*named, other["shuffled"], other["distilled"], f"{model['learning_rate']:g}", f"{seconds:.0f}"])
-    return markdown(rows)
-
-
-def _percent(summary: Mapping[str, Any]) -> str:
-    """Mean and half the width of its interval, or the interval where it ends before that at the largest score."""
-    mean = f"{100 * summary['mean']:.1f}"
-    if not summary["interval"]:
-        return mean
-    low, high = summary["interval"]
-    if math.isclose(high - summary["mean"], summary["mean"] - low, abs_tol=1e-9):
-        return f"{mean} ± {50 * (high - low):.1f}"
-    return f"{mean} [{100 * low:.1f}, {100 * high:.1f}]"
 
 
 @cache

@@ -32,6 +32,10 @@ class Encoded:
     owners: Integers
     offsets: Sequence[Integers]
 
+    def __getitem__(self, part: slice) -> Encoded:
+        """Some of the rows."""
+        return Encoded(self.rows[part], self.owners[part], self.offsets[part])
+
     @property
     def tokens(self) -> int:
         """How many there are, padding aside."""
@@ -71,6 +75,12 @@ class Family(Protocol):
 
     def pairs(self, examples: Sequence[Any], encoded: Encoded, outputs: tuple[Floats, ...]) -> Iterator[Pair]:
         """What is right and what logits say, of each example or entity; nothing where there are no classes."""
+
+    def answers(self, encoded: Encoded, outputs: tuple[Floats, ...]) -> Iterator[Floats]:
+        """What logits say of each row, [places, classes]: a place is the row, one of its tokens, or an answer's end.
+
+        NaN stands at a place that is not asked about.
+        """
 
     def shuffled(self, examples: Sequence[Any], key: int) -> list[Any]:
         """The texts, each with the labels of another, drawn by a key: nothing to be learnt but what is frequent."""

@@ -78,6 +78,11 @@ class Span:
         """None: there are no classes."""
         return iter(())
 
+    def answers(self, encoded: Encoded, outputs: tuple[Floats, ...]) -> Iterator[Floats]:
+        """Of each row, [2, tokens]: where the answer starts, and where it ends."""
+        for start, end, offsets in zip(*outputs, encoded.offsets, strict=True):
+            yield np.stack([start, end])[:, : len(offsets)]
+
     def shuffled(self, examples: Sequence[Question], key: int) -> list[Question]:
         """Each passage with an answer where another passage has its own, as far as it reaches."""
         order = permutation(key, len(examples))

@@ -68,6 +68,11 @@ class Tagging:
                 yield name, name if (start, end, name) in said else wrong.pop((start, end), None)
             yield from ((None, name) for name in wrong.values())
 
+    def answers(self, encoded: Encoded, outputs: tuple[Floats, ...]) -> Iterator[Floats]:
+        """Of each row, [tokens, tags]; of tokens that stand for text."""
+        for logits, offsets in zip(outputs[0], encoded.offsets, strict=True):
+            yield np.where(offsets[:, :1] < offsets[:, 1:], logits[: len(offsets)], np.nan)
+
     def shuffled(self, examples: Sequence[Tagged], key: int) -> list[Tagged]:
         """Each text with the entities of another, as far as it reaches."""
         order = permutation(key, len(examples))

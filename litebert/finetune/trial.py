@@ -131,6 +131,7 @@ class PreparedTask:
             weight_decay=config.weight_decay,
             seed=seed,
             train_sampling_strategy="group_by_length",
+            label_names=["labels"] if self.teaching else None,
         )
         trainer = transformers.Trainer(
             model,

@@ -11,7 +11,7 @@ import launcher.evaluate
 import launcher.finetune
 from tests.litebert.finetune.made_up import made_task
 
-FEW = ["--train.samples=32", "--train.epochs=1", "--train.seeds=1", "--train.learning_rates=[1e-3]"]
+FEW = ["--train.samples=32", "--train.epochs=1", "--train.seeds=1", "--train.learning_rates=1e-3"]
 
 
 def test_a_teacher_is_kept_and_its_student_is_kept_and_evaluated(model, tmp_path, capfd):

@@ -18,7 +18,7 @@ from litebert.evaluate.heldout import wilson_interval
 from litebert.finetune.augmentation import MASK
 from litebert.finetune.candidate import Candidate
 from litebert.finetune.config import FinetuneConfig, TaskDistillConfig
-from litebert.finetune.distillation import Teaching, distilled_loss
+from litebert.finetune.distillation import UNLIKELY, Teaching, collator, distilled_loss
 from litebert.finetune.examples import Labelled
 from litebert.finetune.experiment import Experiment
 from litebert.finetune.prediction import predicted
@@ -71,7 +71,7 @@ def log_softmax(logits: np.ndarray) -> list[float]:
     return [x - whole for x in logits]
 
 
-@pytest.mark.parametrize("kind", ["sentence", "tagging"])
+@pytest.mark.parametrize("kind", ["sentence", "tagging", "span"])
 def test_labels_alone_are_plain_fine_tuning_to_the_bit(kind, candidate, task, teacher):
     one, weights = task(kind), {}
     for alpha in (None, 1.0, 0.5):
@@ -113,6 +113,62 @@ def test_answers_are_those_of_the_teacher_alone_with_each_text(
         torch.testing.assert_close(targets[:, 1:], logits.reshape(-1, logits.shape[-1]), rtol=0, atol=1e-5)
         assert targets[:, 0].nan_to_num(nan=-100).tolist() == classes.tolist()
         assert example.labelled or targets[:, 0].isnan().all()
+
+
+def test_answers_to_questions_are_those_of_the_teacher_alone_with_each_window(candidate, task, teacher, tmp_path):
+    made_task(tmp_path / "more", "span", seed=7)
+    one = task("span")
+    teaching = teaching_of(teacher("span"), one, tmp_path / "more/test.jsonl")
+    config = dataclasses.replace(SHORT, max_length=64)
+    lesson = PreparedTask.prepared(candidate, one, config, teaching=teaching)
+    examples, encoded = lesson.examples["train"], lesson.encoded["train"]
+    assert len(encoded.rows) > len(examples) == 48 + 200  # some passages are read in windows
+    head = transformers.AutoModelForQuestionAnswering.from_pretrained(teacher("span")).eval()
+    plain = lesson.family.encode(examples, candidate.tokenizer, 64)
+    for number in range(0, len(encoded.rows), 7):
+        row, targets = plain.rows[number], encoded.rows[number]["labels"]
+        with torch.inference_mode():
+            said = head(torch.tensor(row["input_ids"])[None], token_type_ids=torch.tensor(row["token_type_ids"])[None])
+        for place, logits in enumerate((said.start_logits[0], said.end_logits[0])):
+            np.testing.assert_allclose(targets[place, 1:], logits, rtol=0, atol=1e-5)
+        if examples[encoded.owners[number]].labelled:
+            assert targets[:, 0].tolist() == [row["start_positions"], row["end_positions"]]
+        else:
+            assert np.isnan(targets[:, 0]).all()
+    batch = collator(candidate.tokenizer)(list(encoded.rows[:9]))
+    count = batch["input_ids"].shape[1]
+    assert batch["labels"].shape == (9, 2, 1 + count) and set(batch) <= {
+        *candidate.tokenizer.model_input_names,
+        "labels",
+    }
+    assert (batch["labels"][:, :, 1:].transpose(1, 2)[batch["attention_mask"] == 0] == UNLIKELY).all()
+
+
+def test_what_pads_a_window_has_no_part_in_the_divergence():
+    logits = torch.randn(2, 5, dtype=torch.float64)
+    answers = torch.cat([torch.full((2, 1), math.nan), torch.randn(2, 3), torch.full((2, 2), UNLIKELY)], 1).double()
+    theirs, ours = (each / 2 for each in (answers[:, 1:4], logits))
+    expected = 4 * sum(
+        math.exp(p) * (p - q)
+        for own, other in zip(ours, theirs, strict=True)
+        for p, q in zip(log_softmax(other.numpy()), log_softmax(own.numpy()), strict=False)
+    )
+    assert float(distilled_loss(logits, answers, 0.3, 2.0)) == pytest.approx(0.7 * expected / 2, rel=1e-12)
+
+
+def test_a_student_finds_answers_that_only_its_teacher_was_told(candidate, task, teacher, tmp_path):
+    """Its own labels are those of other passages; the teacher answers questions without any."""
+    one = task("span")
+    family = family_of(one)
+    noisy = dataclasses.replace(one, train=family.shuffled(one.train, 3))
+    made_task(tmp_path / "more", "span", seed=7)
+    config = dataclasses.replace(SHORT, epochs=8, samples=0)
+    teaching = teaching_of(teacher("span"), noisy, tmp_path / "more/train.jsonl", alpha=0.1)
+    scores = [
+        PreparedTask.prepared(candidate, noisy, config, teaching=each).run(3e-3, 1, False, "")[0].scores["test"]["f1"]
+        for each in (None, teaching)
+    ]
+    assert scores[0] < 0.4 and scores[1] > 0.8, scores
 
 
 def test_a_student_learns_from_unlabelled_texts_what_random_labels_cannot_teach(candidate, task, teacher, tmp_path):
@@ -177,8 +233,10 @@ def test_trials_are_kept_by_teacher_settings_and_texts(candidate, task, teacher,
 
 
 def test_teachers_that_cannot_teach_are_said(candidate, other_candidate, task, teacher, tmp_path):
-    with pytest.raises(ValueError, match=r"span is a span task: a teacher is for sentence, pair and tagging tasks"):
-        teaching_of(teacher("sentence"), task("span"))
+    with pytest.raises(ValueError, match=r"distill.augment 2: span is a span task, without copies: leave it out"):
+        teaching_of(teacher("span"), task("span"), augment=2)
+    with pytest.raises(ValueError, match=r"not fine-tuned as AutoModelForQuestionAnswering: .* is missing"):
+        PreparedTask.prepared(candidate, task("span"), SHORT, teaching=teaching_of(teacher("sentence"), task("span")))
     with pytest.raises(ValueError, match=r"gives 2 labels \(0, 1, \.\.\.\), and tagging has 5 \(O, B-person, "):
         teaching_of(teacher("sentence"), task("tagging"))
     with pytest.raises(ValueError, match=r"no config.json in it: give a Hugging Face folder"):
@@ -200,6 +258,9 @@ def test_teachers_that_cannot_teach_are_said(candidate, other_candidate, task, t
     strange = teaching_of(teacher("tagging"), task("tagging"))
     with pytest.raises(ValueError, match=r"cuts text \d+ into \d+ tokens other than the \d+ of the student"):
         PreparedTask.prepared(other_candidate, task("tagging"), SHORT, teaching=strange)
+    asking = teaching_of(teacher("span"), task("span"))
+    with pytest.raises(ValueError, match=r"cuts text \d+ into \d+ tokens other than .*: to find entities or answers"):
+        PreparedTask.prepared(other_candidate, task("span"), SHORT, teaching=asking)
     other_candidate.tokenizer.mask_token = "<mask>"
     masking = teaching_of(teacher("sentence"), task("sentence"), augment=1)
     with pytest.raises(ValueError, match=r"masks words with \[MASK\], which is <mask> to"):

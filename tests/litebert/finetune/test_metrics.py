@@ -12,9 +12,9 @@ from scipy import stats
 
 from litebert.finetune.classification import Classification
 from litebert.finetune.examples import Labelled, Question, Tagged
-from litebert.finetune.experiment import Summary, above
 from litebert.finetune.family import Encoded
 from litebert.finetune.span import LONGEST, answers, best_spans, exact_match, overlap, segments
+from litebert.finetune.summary import Summary, above
 from litebert.finetune.tagging import Tagging, agreement
 
 TAGGING = Tagging(("a", "b"))

@@ -20,8 +20,9 @@ from litebert.finetune import experiment
 from litebert.finetune.candidate import Candidate
 from litebert.finetune.config import FinetuneConfig
 from litebert.finetune.examples import KINDS, Question, Tagged
-from litebert.finetune.experiment import CODE, Best, Experiment, code_fingerprint, edges, evaluate, facts_of, table
+from litebert.finetune.experiment import CODE, Best, Experiment, code_fingerprint, evaluate, facts_of
 from litebert.finetune.prediction import arguments, device
+from litebert.finetune.results import remarks, table
 from litebert.finetune.span import Span
 from litebert.finetune.tagging import Tagging
 from litebert.finetune.trial import PreparedTask, Trial, used
@@ -64,6 +65,18 @@ def check_chance(kind: str, score: float, count: int) -> None:
         assert low < 0.5 < high
 
 
+def test_what_learnt_nothing_is_said(candidate, task, tmp_path):
+    config = FinetuneConfig(epochs=0, learning_rates=1e-3, seeds=1, precision="fp32")
+    for kind, metric, least in (("tagging", "f1", "0.0%"), ("sentence", "accuracy", "")):
+        outcome = dataclasses.asdict(Experiment(candidate, task(kind), config, tmp_path).outcome())
+        outcome["test"][metric]["mean"] = outcome["test"].get("majority", {"mean": 0.0})["mean"]
+        said = [*remarks({"task": kind, "metric": metric, "model": outcome, "shuffled": outcome, "floor": outcome})]
+        assert [line.split(":")[0] for line in said] == [f"{kind}, model", f"{kind}, floor"]
+        assert all(f"{least} on test is what is had for nothing" in line and "--train.warmup" in line for line in said)
+        outcome["test"][metric]["mean"] += 0.01
+        assert not [*remarks({"task": kind, "metric": metric, "model": outcome})]
+
+
 def test_the_same_twice_is_the_same_to_the_bit(candidate, task, tmp_path):
     config = FinetuneConfig(epochs=2, batch=16, learning_rates=(1e-3, 3e-3), seeds=3)
     outcomes = [Experiment(candidate, task("tagging"), config, tmp_path / name).outcome() for name in "ab"]
@@ -84,8 +97,9 @@ def test_the_rate_is_the_best_on_dev(candidate, task, tmp_path):
     f1 = [its["f1"] for its in outcome.classes.values()]
     assert np.mean(f1) == pytest.approx(outcome.test["macro_f1"].scores[outcome.seed - 1])
     assert sum(its["count"] for its in outcome.classes.values()) == len(task("sentence").test)
-    said = [*edges("task", {"model": vars(outcome), "shuffled": vars(outcome)})]
-    assert said == ["task, model: the best learning rate on dev, 0.003, is the highest tried: others may be better"]
+    arms = dict.fromkeys(("model", "shuffled"), dataclasses.asdict(outcome))
+    said = [*remarks({"task": "a task", "metric": "accuracy", **arms})]
+    assert said == ["a task, model: the best learning rate on dev, 0.003, is the highest tried: others may be better"]
     for rates, edge in (((3e-3,), None), ((3e-3, 1e-7), "highest"), ((3e-3, 1.0), "lowest"), ((1e-7, 3e-3, 1.0), None)):
         again = dataclasses.replace(config, learning_rates=rates, seeds=1)
         assert Experiment(candidate, task("sentence"), again, tmp_path).outcome().edge == edge

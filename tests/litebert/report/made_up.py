@@ -17,7 +17,7 @@ from torch.utils.tensorboard import SummaryWriter
 from data_tools.text.huggingface import load_tokenizer
 from litebert.data.split import Split
 from litebert.distill.teacher import Teacher
-from litebert.finetune.experiment import Summary, above
+from litebert.finetune.summary import Summary, above
 from litebert.recipe import parse_command
 from litebert.report.figures import measured
 from litebert.report.page import Report
