@@ -108,7 +108,7 @@ class Model:
         trained = load_trained(path)
         export_huggingface(trained, folder / "hf")
         export_onnx(trained, folder / "onnx")
-        export_onnx(trained, folder / "int8", int8=True)
+        export_onnx(trained, folder / "int8", weights="int8")
         made = dict(zip(FORMS, (folder / name for name in ("hf", "hf", "onnx", "int8")), strict=True))
         model = cls._described(path, folder / "hf", made, folder)
         return dataclasses.replace(model, fingerprint=Candidate.read(folder / "hf").fingerprint)

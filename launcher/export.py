@@ -1,13 +1,13 @@
 """Export a model to a folder that opens without litebert; no GPU is needed.
 
     python launcher/export.py MODEL --output DIR --format hf   [--half] [--task TASK]
-    python launcher/export.py MODEL --output DIR --format onnx [--quantize int8] [--data SHARDS | --task TASK]
+    python launcher/export.py MODEL --output DIR --format onnx [--half | --quantize int8] [--data SHARDS | --task TASK]
 
 MODEL is a run or one of its checkpoints, or, for --half or --format onnx, a folder of launcher/finetune.py.
 
 --format hf      safetensors, config and tokenizer, for transformers' Auto classes
---half           its weights in fp16: half the size
 --format onnx    model.onnx and tokenizer, for ONNX Runtime; batch and length are free
+--half           weights in fp16: half the size; an ONNX file also computes in it, for GPUs
 --quantize int8  a quarter of the size, and faster; what that costs is measured, printed and written down
 --data SHARDS    measures it on their held-out documents rather than on five sentences
 --task TASK      of a fine-tuned model: measures its score, and the file's, on the test of its task
@@ -25,7 +25,7 @@ from importlib import import_module
 from pathlib import Path
 
 from litebert.data.split import Split
-from litebert.export.exported import Exported
+from litebert.export.exported import Exported, Weights
 from litebert.export.fidelity import heldout
 from litebert.export.huggingface import export_huggingface
 from litebert.train.trained import load_trained
@@ -40,7 +40,7 @@ def main() -> int:
     parser.add_argument("model", type=Path, help="folder of a run, of a checkpoint in it, or of a fine-tuned model")
     parser.add_argument("--output", type=Path, required=True, help="folder to make")
     parser.add_argument("--format", choices=["hf", "onnx"], default="hf", help="who is to open it (hf)")
-    parser.add_argument("--half", action="store_true", help="hf: weights in fp16")
+    parser.add_argument("--half", action="store_true", help="weights in fp16")
     parser.add_argument("--quantize", choices=["int8"], help="onnx: weights in int8, activations as they come")
     parser.add_argument("--data", type=Path, help="shards to measure int8 on")
     parser.add_argument("--task", type=Path, help="folder of the task that a fine-tuned model is measured on")
@@ -62,8 +62,8 @@ def _is_huggingface(model: Path) -> bool:
 
 
 def _check(options: argparse.Namespace) -> None:
-    if options.half and options.format != "hf":
-        raise ValueError("--half is for --format hf; a smaller ONNX file: --quantize int8")
+    if options.half and options.quantize:
+        raise ValueError("--half and --quantize int8 are two forms of weights: leave one of them out")
     if options.quantize and options.format != "onnx":
         raise ValueError("--quantize int8 is for --format onnx; a smaller Hugging Face folder: --half")
     if options.data and not options.quantize:
@@ -95,7 +95,7 @@ def _trained(options: argparse.Namespace) -> tuple[str, Exported]:
             if split.tokenizer_fingerprint != trained.tokenizer.fingerprint:
                 raise ValueError(f"{options.data} was made with another tokenizer than {options.model}; give its own")
             text = heldout(split)
-        exported = export_onnx(trained, options.output, options.quantize == "int8", text)
+        exported = export_onnx(trained, options.output, _weights(options), text)
     return f"step {trained.step}", exported
 
 
@@ -106,8 +106,12 @@ def _finetuned(options: argparse.Namespace) -> tuple[str, Exported]:
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    int8 = options.quantize == "int8"
-    return str(options.model), export_finetuned(options.model, options.output, int8, options.task, options.half)
+    onnx = options.format == "onnx"
+    return str(options.model), export_finetuned(options.model, options.output, _weights(options), options.task, onnx)
+
+
+def _weights(options: argparse.Namespace) -> Weights:
+    return options.quantize or ("fp16" if options.half else "fp32")
 
 
 if __name__ == "__main__":

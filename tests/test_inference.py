@@ -41,7 +41,7 @@ def test_every_form_that_is_timed_gives_the_same_hidden_states(benchmarks, shard
 
 
 def test_the_inference_benchmark_runs_on_small_models(shards, tmp_path):
-    export_onnx(load_trained(run_on(shards, tmp_path)), tmp_path / "int8", int8=True)
+    export_onnx(load_trained(run_on(shards, tmp_path)), tmp_path / "int8", weights="int8")
     for name, layers in (("teacher", 4), ("student", 1)):
         shape = ModelConfig(300, 32, 32, layers, num_heads=2, intermediate_size=64, max_positions=64)
         dtype = torch.float16 if name == "student" else torch.float32

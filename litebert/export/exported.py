@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Literal
+
+Weights = Literal["fp32", "fp16", "int8"]  # what they are kept as
 
 
 @dataclasses.dataclass(frozen=True)

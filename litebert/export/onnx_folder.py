@@ -9,12 +9,12 @@ from pathlib import Path
 from litebert.cloze import every_token
 from litebert.data.batch import MicroBatch
 from litebert.export.card import write_card
-from litebert.export.exported import Exported
+from litebert.export.exported import Exported, Weights
 from litebert.export.fidelity import measure
 from litebert.export.folder import new_folder
 from litebert.export.huggingface import Outputs, write_huggingface
 from litebert.export.onnx_file import OnnxFile, processor_of_int8
-from litebert.export.onnx_graph import SAMPLES, TOKENS, form_of, quantize, tie, trace
+from litebert.export.onnx_graph import SAMPLES, TOKENS, form_of, halve, quantize, tie, trace
 from litebert.export.parity import INPUTS, OUTPUTS, Answer, largest_difference, proven
 from litebert.model.encoder import ModelConfig
 from litebert.train.trained import Trained
@@ -31,12 +31,12 @@ print(tokenizer.decode(logits[inputs["input_ids"] == tokenizer.mask_token_id].ar
 
 
 def export_onnx(
-    trained: Trained, output: Path, int8: bool = False, text: Iterable[MicroBatch] | None = None
+    trained: Trained, output: Path, weights: Weights = "fp32", text: Iterable[MicroBatch] | None = None
 ) -> Exported:
     """Write model.onnx, the tokenizer, config.json and a model card into a new folder.
 
     Args:
-        int8: whether to quantise the model, after it is proven equal in fp32.
+        weights: what they are kept as; int8 after the model is proven equal in fp32.
         text: masked text that the quantised model is measured on; without it, five sentences of our own.
 
     Returns:
@@ -52,10 +52,13 @@ def export_onnx(
         write_huggingface(trained, folder)
         _trace(folder, config, path)
         (folder / "model.safetensors").unlink()
-        if not int8:
+        if weights != "int8":
             tie(path)
-        exported = Exported(form_of(int8), "onnx", proven(largest_difference(trained.model, _answer(path))))
-        if int8:
+        if weights == "fp16":
+            halve(path)
+        difference = largest_difference(trained.model, _answer(path))
+        exported = Exported(form_of(weights), "onnx", proven(difference, half=weights == "fp16"))
+        if weights == "int8":
             quantize(path)
             text = [every_token(trained.tokenizer, config.max_positions)] if text is None else text
             found = measure(trained.model, _answer(path), text)

@@ -1,4 +1,4 @@
-"""A Hugging Face model as an ONNX file: traced, with its word embeddings kept once, in fp32 or in int8."""
+"""A Hugging Face model as an ONNX file: traced, with its word embeddings kept once, in fp32, fp16 or int8."""
 
 from __future__ import annotations
 
@@ -13,16 +13,19 @@ import torch
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from onnxruntime.quantization.quant_utils import TENSOR_NAME_QUANT_SUFFIX, add_pre_process_metadata
+from onnxruntime.transformers.float16 import convert_float_to_float16
 from torch import nn
+
+from litebert.export.exported import Weights
 
 OPSET = 17  # the first with LayerNormalization; ONNX Runtime 1.12 and later read it
 LARGEST = 2**31  # bytes of a protobuf
 TOKENS, SAMPLES = ("batch", "length"), ("batch",)  # axes, the first of an output, that are free
 
 
-def form_of(int8: bool) -> str:
+def form_of(weights: Weights) -> str:
     """What a card says that weights are kept as."""
-    return f"ONNX, opset {OPSET}, {'int8, dynamically quantised' if int8 else 'fp32'}"
+    return f"ONNX, opset {OPSET}, {weights}{', dynamically quantised' if weights == 'int8' else ''}"
 
 
 def trace(model: nn.Module, inputs: Sequence[str], outputs: Mapping[str, Sequence[str]], path: Path) -> None:
@@ -66,6 +69,17 @@ def tie(path: Path) -> None:
     (reader,) = (node for node in model.graph.node if decoder in node.input)
     reader.input[1] = "decoder"
     model.graph.node.insert(0, helper.make_node("Transpose", [embeddings.name], ["decoder"], perm=[1, 0]))
+    _save(model, path)
+
+
+def halve(path: Path) -> None:
+    """Turn the numbers of a traced file into fp16, and what is computed with them; inputs and outputs stay as they are.
+
+    What is beyond fp16's range becomes its largest number: the mask of attention, which has to be large alone.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # numbers that round to nothing, or to the largest: the comparison sees to it
+        model = convert_float_to_float16(onnx.load(path), keep_io_types=True)
     _save(model, path)
 
 

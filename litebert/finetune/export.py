@@ -16,10 +16,10 @@ import torch
 import transformers
 from torch import Tensor, nn
 
-from litebert.export.exported import Exported
+from litebert.export.exported import Exported, Weights
 from litebert.export.folder import new_folder
 from litebert.export.onnx_file import OnnxFile, processor_of_int8
-from litebert.export.onnx_graph import TOKENS, form_of, quantize, trace
+from litebert.export.onnx_graph import TOKENS, form_of, halve, quantize, trace
 from litebert.export.parity import furthest, proven, random_inputs
 from litebert.finetune.candidate import CONFIG
 from litebert.finetune.card import card
@@ -44,15 +44,15 @@ class Ordered(nn.Module):
 
 
 def export_finetuned(
-    location: Path, output: Path, int8: bool = False, task: Path | None = None, half: bool = False
+    location: Path, output: Path, weights: Weights = "fp32", task: Path | None = None, onnx: bool = True
 ) -> Exported:
     """Write model.onnx, or weights in fp16, tokenizer, config.json, RECORD and a model card into a new folder.
 
     Args:
         location: folder that launcher/finetune.py made.
-        int8: whether to quantise the model, after it is proven equal in fp32.
-        half: whether it stays a Hugging Face folder, in fp16; not together with int8.
+        weights: what they are kept as; int8 after the model is proven equal in fp32.
         task: folder of the task that it was fine-tuned on, to measure on its test what the model and the file score.
+        onnx: whether to make an ONNX file; else a Hugging Face folder, of weights in fp16.
 
     Returns:
         what was written, how exactly its model equals the fine-tuned one, and what both score, with a remark where the
@@ -66,37 +66,39 @@ def export_finetuned(
     measured = finetuned.task(task) if task else None
     with new_folder(output) as folder:
         finetuned.candidate.tokenizer.save_pretrained(folder)  # before a measurement sets its truncation
-        written = _halved(finetuned, folder) if half else _traced(finetuned, folder)
+        written = _traced(finetuned, folder, weights == "fp16") if onnx else _halved(finetuned, folder)
         model = finetuned.model()
-        fidelity = proven(furthest(_compared(finetuned, model, written)), half)
-        if int8:
+        fidelity = proven(furthest(_compared(finetuned, model, written)), half=weights == "fp16")
+        if weights == "int8":
             quantize(folder / FILE)
             written = OnnxFile(folder / FILE)
             fidelity = f"before int8, {fidelity}"
         scores, remark = None, ""
         if measured:
             scores = dict(zip(("model", "file"), finetuned.scores([model, written], measured), strict=True))
-            fidelity, remark = f"{_cost(finetuned.record, scores)}; {fidelity}", _remark(scores, half)
-        elif int8:
+            fidelity, remark = f"{_cost(finetuned.record, scores)}; {fidelity}", _remark(scores, weights)
+        elif weights == "int8":
             fidelity = f"what int8 costs was not measured (--task TASK does); {fidelity}"
         exported = Exported(
-            HALF if half else form_of(int8),
-            "transformers" if half else "onnx",
+            form_of(weights) if onnx else HALF,
+            "onnx" if onnx else "transformers",
             fidelity,
-            processor_of_int8() if int8 and measured else "",
+            processor_of_int8() if weights == "int8" and measured else "",
             remark,
         )
         _describe(folder, finetuned, model, exported, scores, output.name)
     return exported
 
 
-def _traced(finetuned: Finetuned, folder: Path) -> OnnxFile:
-    """Write the file. The model that it is traced from is gone with the return."""
+def _traced(finetuned: Finetuned, folder: Path, half: bool) -> OnnxFile:
+    """Write the file, perhaps in fp16. The model that it is traced from is gone with the return."""
     shutil.copyfile(finetuned.candidate.location / CONFIG, folder / CONFIG)
     model = finetuned.model()
     model.set_attn_implementation("eager")  # plain operations, which ONNX Runtime knows how to fuse
     inputs, outputs = finetuned.inputs(model), finetuned.outputs
     trace(Ordered(model, inputs, list(outputs)), inputs, outputs, folder / FILE)
+    if half:
+        halve(folder / FILE)
     return OnnxFile(folder / FILE)
 
 
@@ -127,13 +129,13 @@ def _cost(record: Mapping[str, Any], scores: Mapping[str, float]) -> str:
     )
 
 
-def _remark(scores: Mapping[str, float], half: bool) -> str:
+def _remark(scores: Mapping[str, float], weights: Weights) -> str:
     lost = scores["model"] - scores["file"]
     if lost <= WORST:
         return ""
     return (
         f"the file scores {100 * lost:.1f} points less than the model: leave out "
-        f"{'--half' if half else '--quantize int8'}, or use another model"
+        f"{'--half' if weights == 'fp16' else '--quantize int8'}, or use another model"
     )
 
 

@@ -32,7 +32,7 @@ def test_a_fine_tuned_model_is_exported_and_measured(wordpiece_folder, tmp_path,
     onnx = ["--format", "onnx"]
     for arguments, said in (
         ([source], "is a Hugging Face folder already: --half or --format onnx makes another"),
-        ([source, *onnx, "--half"], "--half is for --format hf"),
+        ([source, *onnx, "--half", "--quantize", "int8"], "--half and --quantize int8 are two forms of weights: leave"),
         ([source, *onnx, "--quantize", "int8", "--data", tmp_path], "a fine-tuned model: --task"),
         ([source, *onnx, "--task", tmp_path], "no task: it has no train.jsonl"),
         ([tmp_path / "model", *onnx], "model: it has no litebert.json of a fine-tuned model: give a run"),
@@ -56,5 +56,9 @@ def test_a_fine_tuned_model_is_exported_and_measured(wordpiece_folder, tmp_path,
     assert not [name for name in files if name.endswith((".safetensors", ".bin"))]
     assert export(monkeypatch, source, "--half", "--task", task, "--output", tmp_path / "half") == 0
     assert "accuracy" in capsys.readouterr().out
+    assert export(monkeypatch, source, *onnx, "--half", "--task", task, "--output", tmp_path / "onnx16") == 0
+    assert "accuracy" in capsys.readouterr().out
+    record = json.loads((tmp_path / "onnx16" / "litebert.json").read_text())["export"]
+    assert record["form"] == "ONNX, opset 17, fp16" and record["library"] == "onnx"
     sizes = [(folder / "model.safetensors").stat().st_size for folder in (tmp_path / "half", source)]
     assert 0.4 * sizes[1] < sizes[0] < 0.6 * sizes[1]

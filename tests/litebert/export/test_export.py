@@ -41,7 +41,8 @@ FORMATS: dict[str, Callable[[Trained, Path], Exported]] = {
     "hf": export_huggingface,
     "half": partial(export_huggingface, half=True),
     "onnx": export_onnx,
-    "int8": partial(export_onnx, int8=True),
+    "onnx16": partial(export_onnx, weights="fp16"),
+    "int8": partial(export_onnx, weights="int8"),
 }
 STRANGER = """
 import json, sys, torch
@@ -239,7 +240,7 @@ def test_a_card_shows_any_text_in_its_cell():
 def test_int8_is_measured_on_held_out_text(run, shards, tmp_path):
     split = Split(shards, "heldout")
     batches = list(heldout(split))
-    exported = export_onnx(load_trained(run), tmp_path / "export", int8=True, text=heldout(split))
+    exported = export_onnx(load_trained(run), tmp_path / "export", weights="int8", text=heldout(split))
     assert f"over {sum(len(batch.masked) for batch in batches):,} masked tokens" in exported.fidelity
 
 
@@ -252,7 +253,7 @@ def test_the_card_of_int8_says_where_it_was_measured_and_who_opens_it(run, tmp_p
     for number, (said, has) in enumerate(processors.items()):
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda has=has: has)
         assert processor_of_int8() == f"{processor()}, {said}".removesuffix(", "), number
-    export_onnx(load_trained(run), tmp_path / "int8", int8=True)
+    export_onnx(load_trained(run), tmp_path / "int8", weights="int8")
     export_onnx(load_trained(run), tmp_path / "fp32")
     cards = [(tmp_path / form / "README.md").read_text() for form in ("int8", "fp32")]
     assert f"| int8 measured on | {processor()} |" in cards[0] and "measured on" not in cards[1]
@@ -281,7 +282,7 @@ def test_an_onnx_file_has_an_end(run, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--format", "onnx", "--half"], "--half is for --format hf"),
+        (["--format", "onnx", "--half", "--quantize", "int8"], "--half and --quantize int8 are two forms of weights"),
         (["--quantize", "int8"], "--quantize int8 is for --format onnx"),
         (["--data", "shards"], "--data is what --quantize int8 is measured on"),
         (["--format", "onnx"], "--format onnx needs onnx, which is not installed: pip install"),

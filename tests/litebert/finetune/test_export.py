@@ -167,6 +167,19 @@ def test_a_file_gives_the_logits_of_the_model(family, kind, finetuned, exported,
     assert_logits(said, logits_of(finetuned(family, kind), kind, texts))
 
 
+@pytest.mark.parametrize(("family", "kind"), list(zip(FAMILIES, KINDS, strict=False)))
+def test_a_file_in_fp16_gives_nearly_the_logits_of_the_model(family, kind, finetuned, task, tmp_path):
+    export_finetuned(finetuned(family, kind), tmp_path / "onnx16", "fp16")
+    texts = texts_of(task(kind))
+    session = onnxruntime.InferenceSession(tmp_path / "onnx16/model.onnx", providers=["CPUExecutionProvider"])
+    inputs = transformers.AutoTokenizer.from_pretrained(tmp_path / "onnx16")(*texts, padding=True, return_tensors="np")
+    said = dict(zip([each.name for each in session.get_outputs()], session.run(None, dict(inputs)), strict=True))
+    for number, one in enumerate(logits_of(finetuned(family, kind), kind, texts)):
+        for name, mine in one.items():
+            theirs = said[name][number][: len(mine)]
+            assert theirs.dtype == np.float32 and 0 < np.abs(theirs - mine).max() <= 2e-2 * max(1, np.abs(mine).max())
+
+
 def test_a_stranger_opens_every_kind_and_runs_its_card(exported, finetuned, task, tmp_path):
     cases = dict(zip(KINDS, ("bert", "albert", "distilbert", "bert"), strict=True))
     asked = {str(exported(family, kind)): texts_of(task(kind)) for kind, family in cases.items()}
@@ -188,7 +201,7 @@ def test_a_stranger_opens_every_kind_and_runs_its_card(exported, finetuned, task
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_int8_keeps_no_words_and_no_matrix_in_fp32(family, finetuned, tmp_path):
-    fidelity = export_finetuned(finetuned(family, "sentence"), tmp_path / "int8", int8=True).fidelity
+    fidelity = export_finetuned(finetuned(family, "sentence"), tmp_path / "int8", weights="int8").fidelity
     assert fidelity.startswith("what int8 costs was not measured (--task TASK does); before int8, outputs within")
     assert fidelity in (tmp_path / "int8" / "README.md").read_text()
     graph = onnx.load(tmp_path / "int8" / "model.onnx").graph
@@ -203,7 +216,7 @@ def test_int8_keeps_no_words_and_no_matrix_in_fp32(family, finetuned, tmp_path):
 
 
 def test_words_in_int8_are_within_half_a_step_of_the_models(finetuned, tmp_path):
-    export_finetuned(finetuned("bert", "pair"), tmp_path / "int8", int8=True)
+    export_finetuned(finetuned("bert", "pair"), tmp_path / "int8", weights="int8")
     model = onnx.load(tmp_path / "int8" / "model.onnx")
     weights = {one.name: onnx.numpy_helper.to_array(one) for one in model.graph.initializer}
     words = transformers.AutoModel.from_pretrained(finetuned("bert", "pair")).embeddings.word_embeddings.weight
@@ -219,7 +232,7 @@ def test_int8_is_about_a_quarter(wordpiece, task, tmp_path):
         read = Task.read(task("sentence"))
         read = dataclasses.replace(read, dev=read.dev[:4], test=read.test[:4])
         finetune(candidate, read, UNLEARNT, tmp_path / "trials", None, tmp_path / "finetuned")
-    export_finetuned(tmp_path / "finetuned", tmp_path / "int8", int8=True)
+    export_finetuned(tmp_path / "finetuned", tmp_path / "int8", weights="int8")
     ratio = os.path.getsize(tmp_path / "int8/model.onnx") / os.path.getsize(tmp_path / "finetuned/model.safetensors")
     assert 0.25 < ratio < 0.29
 
@@ -262,7 +275,7 @@ def answers(one: Any, logits: np.ndarray, offsets: np.ndarray, labels: Sequence[
 @pytest.mark.parametrize(("family", "kind"), [("bert", "sentence"), ("distilbert", "tagging")])
 def test_the_score_in_int8_is_what_the_file_scores(family, kind, finetuned, task, tmp_path):
     source, read = finetuned(family, kind, LEARNING), Task.read(task(kind))
-    fidelity = export_finetuned(source, tmp_path / "int8", int8=True, task=task(kind)).fidelity
+    fidelity = export_finetuned(source, tmp_path / "int8", weights="int8", task=task(kind)).fidelity
     record = json.loads((tmp_path / "int8" / RECORD).read_text())
     export = record.pop("export")
     scores = export["test"]
@@ -287,7 +300,7 @@ def test_the_score_in_int8_is_what_the_file_scores(family, kind, finetuned, task
 @pytest.mark.parametrize(("family", "kind"), [("bert", "sentence"), ("distilbert", "tagging"), ("albert", "span")])
 def test_a_fine_tuned_model_in_fp16_scores_what_it_says(family, kind, finetuned, task, tmp_path):
     source, texts = finetuned(family, kind, LEARNING), texts_of(task(kind))
-    fidelity = export_finetuned(source, tmp_path / "half", task=task(kind), half=True).fidelity
+    fidelity = export_finetuned(source, tmp_path / "half", "fp16", task(kind), onnx=False).fidelity
     scores = json.loads((tmp_path / "half" / RECORD).read_text())["export"]["test"]
     assert abs(scores["file"] - scores["model"]) < 0.05 and fidelity in (tmp_path / "half" / "README.md").read_text()
     for mine, theirs in zip(logits_of(source, kind, texts), logits_of(tmp_path / "half", kind, texts), strict=True):
@@ -308,9 +321,9 @@ def test_a_file_that_is_not_the_model_is_not_written(finetuned, tmp_path, monkey
 
     real = export.trace
     monkeypatch.setattr(export, "trace", spoiled)
-    for int8 in (False, True):
-        with pytest.raises(ValueError, match=r"outputs differ from the trained one's by .* nothing is written$"):
-            export_finetuned(finetuned("bert", "tagging"), tmp_path / "export", int8)
+    for weights in ("fp32", "fp16", "int8"):
+        with pytest.raises(ValueError, match=r"outputs differ from the trained one's by .* nothing is written"):
+            export_finetuned(finetuned("bert", "tagging"), tmp_path / "export", weights)
     monkeypatch.setattr(export, "trace", real)
     monkeypatch.setattr(parity, "FP32_TOLERANCE", 1e-9)
     with pytest.raises(ValueError, match=r"\(> 1e-09\), \S+ absolute: nothing is written$"):
@@ -323,7 +336,7 @@ def test_a_file_that_scores_much_less_is_remarked(finetuned, task, tmp_path, mon
     for scores, remarked in (((0.8, 0.79), False), ((0.8, 0.5), True)):
         monkeypatch.setattr(export.Finetuned, "scores", lambda *_, scores=scores: list(scores))
         output = tmp_path / str(scores)
-        exported = export_finetuned(source, output, int8=True, task=task("sentence"))
+        exported = export_finetuned(source, output, weights="int8", task=task("sentence"))
         assert exported.remark.startswith("the file scores 30.0 points less than the model: leave out --q") == remarked
         assert json.loads((output / RECORD).read_text())["export"]["remark"] == exported.remark
         assert (f"| beware | {exported.remark} |" in (output / "README.md").read_text()) == remarked
@@ -331,7 +344,7 @@ def test_a_file_that_scores_much_less_is_remarked(finetuned, task, tmp_path, mon
 
 @pytest.mark.parametrize("half", [False, True])
 def test_a_card_cuts_what_is_too_long_and_names_its_library_and_base(half, finetuned, tmp_path, monkeypatch, capsys):
-    export_finetuned(finetuned("bert", "sentence"), tmp_path / "export", half=half)
+    export_finetuned(finetuned("bert", "sentence"), tmp_path / "export", "fp16" if half else "fp32", onnx=not half)
     for folder in (finetuned("bert", "sentence"), tmp_path / "export"):
         card = (folder / "README.md").read_text()
         assert "| longest input | 96 tokens; fine-tuned on texts cut to 96 |" in card
