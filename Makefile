@@ -62,7 +62,7 @@ demo: env
 
 # A file's tests share what they made, so they stay in one process.
 test: env
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 torture: env
 	@$(BIN)/python -m tests.distributed.torture --kills $(KILLS)

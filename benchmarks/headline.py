@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ("study", "inference", "int8")
 BASE, SMALL = "transformers", "onnx int8"
 LENGTH = "128"  # tokens of a sample
-RANDOM, NARROW = "student's floor", "narrow's floor"
+RANDOM, NARROW, SHARED = "student's floor", "narrow's floor", "albert of 12's floor"
 KEPT = ("kept of its score", "of its lead")
 HEADS = ("", "parameters", "of the teacher's", "fp32", "int8", "tasks", *KEPT, "in the paper")
 # What they are called in the table and the picture.
@@ -40,8 +40,12 @@ MODELS = {
     "control": "control: no teacher",
     RANDOM: "random weights of the student's shape",
 }
-SHAPES = {"control": "student", RANDOM: "student", NARROW: "narrow"}  # whose size, speed and floor are those of another
-UNMEASURED = "floor not measured"
+SHAPES = {
+    "control": "student",
+    RANDOM: "student",
+    NARROW: "narrow",
+    SHARED: "albert of 12",
+}  # whose size, speed and floor are those of another
 PAPER = {  # parameters, speed, score: Sanh et al. 2019, tables 1 and 3; Lan et al. 2020, table 2, base beside BERT's
     "student": "60 %, 1.6x, 97 %",
     "albert of 12": "11 %, –, 97 %",
@@ -83,7 +87,8 @@ def by_task(study: Mapping[str, Any]) -> list[list[str]]:
     """Rows of what was fine-tuned for longer, heads first: each task, their mean, and what is kept."""
     rows = study["longer"]
     found = [["", *rows["teacher"]["tasks"], "mean", *KEPT]]
-    for name, label in (MODELS | {NARROW: "random weights of the narrow one's shape"}).items():
+    floors = {NARROW: "random weights of the narrow one's shape", SHARED: "random weights of the ALBERT's shape"}
+    for name, label in (MODELS | floors).items():
         scores = (*rows[name]["tasks"].values(), rows[name]["mean"])
         found.append([label, *("{:.1f} ± {:.1f}".format(*score) for score in scores), *kept(name, study)])
     return found
@@ -101,7 +106,7 @@ def kept(name: str, study: Mapping[str, Any]) -> tuple[str, str]:
         return percent(1), percent(1)
     if name == floor:
         return told(share(own, teacher)), percent(0)
-    return told(share(own, teacher)), told(share(own, teacher, scores[floor])) if floor in scores else UNMEASURED
+    return told(share(own, teacher)), told(share(own, teacher, scores[floor]))
 
 
 def told(score: Score) -> str:

@@ -108,7 +108,7 @@ def _tasks(options: Namespace) -> None:
 
     from litebert.finetune.candidate import Candidate
     from litebert.finetune.experiment import evaluate
-    from litebert.finetune.kept import teachings
+    from litebert.finetune.model_folder import teachings
     from litebert.finetune.results import remarks, table
 
     logging.set_verbosity_error()

@@ -51,7 +51,7 @@ def _finetuned(options: Namespace) -> str:
 
     from litebert.finetune.candidate import Candidate
     from litebert.finetune.distillation import Teaching
-    from litebert.finetune.kept import finetune
+    from litebert.finetune.model_folder import finetune
     from litebert.finetune.results import remarks
     from litebert.finetune.trial import family_of
 

@@ -28,6 +28,9 @@ RULES: dict[str, tuple[set[str], tuple[str, ...]]] = {
     "launcher": (set(), ("litebert", "data_tools")),
 }
 
+# Of rooms of litebert, those that it must not know.
+APART = {"litebert/export": ("finetune", "evaluate"), "litebert/evaluate": ("finetune", "export")}
+
 
 def imports(path: Path) -> Iterator[tuple[int, str]]:
     """Line and dotted name of everything that a file imports, wherever in it."""
@@ -53,6 +56,14 @@ def test_imports_go_one_way(path: Path) -> None:
         if name.split(".")[0] in forbidden or (name.split(".")[0] in ROOMS and not within(name, ours))
     ]
     assert not wrong, f"{room} must not import {wrong}"
+
+
+@pytest.mark.parametrize("room", APART)
+def test_rooms_that_others_stand_on_do_not_know_them(room: str) -> None:
+    others = tuple(f"litebert.{other}" for other in APART[room])
+    files = [path for path in FILES if path.is_relative_to(REPOSITORY / room)]
+    assert files
+    assert not [f"{path}:{line}" for path in files for line, name in imports(path) if within(name, others)]
 
 
 def test_data_tools_runs_without_torch() -> None:

@@ -121,7 +121,7 @@ class Candidate:
             ValueError: the folder has not all of the encoder's weights, or they are damaged.
         """
         names = dict(enumerate(outputs))
-        config = transformers.AutoConfig.from_pretrained(self.folder, local_files_only=True, num_labels=len(outputs))
+        config = self._config(num_labels=len(outputs))
         config.id2label, config.label2id = names, {name: number for number, name in names.items()}
         if random:
             return getattr(transformers, head).from_config(config, dtype=torch.float32)
@@ -141,10 +141,15 @@ class Candidate:
 
         Raises ValueError where it has no such head, or lacks other weights.
         """
-        model, missing = self._loaded(head, transformers.AutoConfig.from_pretrained(self.folder, local_files_only=True))
+        model, missing = self._loaded(head, self._config())
         if missing:
             raise ValueError(f"{self.location}: not fine-tuned as {head}: {missing[0]} is missing")
         return model
+
+    def _config(self, **more: Any) -> Any:
+        """Its config, of a model that gives its head's outputs and no others."""
+        hidden = {"output_hidden_states": False, "output_attentions": False}
+        return transformers.AutoConfig.from_pretrained(self.folder, local_files_only=True, **hidden, **more)
 
     def _loaded(self, head: str, config: Any) -> tuple[Any, list[str]]:
         """The model, and names of weights that it lacks. Raises ValueError where they are not whole."""

@@ -56,7 +56,7 @@ class Classification:
         """The class of each example, and the likeliest one."""
         return zip((one.label for one in examples), self.said(examples, encoded, outputs), strict=True)
 
-    def answers(self, encoded: Encoded, outputs: tuple[Floats, ...]) -> Iterator[Floats]:
+    def distributions(self, encoded: Encoded, outputs: tuple[Floats, ...]) -> Iterator[Floats]:
         """Of each row, [1, classes]."""
         return (logits[None] for logits in outputs[0])
 

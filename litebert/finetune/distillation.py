@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,7 @@ from litebert.finetune.prediction import device, predicted
 from litebert.finetune.tasks import Task
 
 PART = 4096  # rows that the teacher is asked at a time
-UNLIKELY = -1e4  # a teacher's logit of a token that only pads
+PADDING = -torch.inf  # a teacher's logit of a token that is none of the row's
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,7 +117,7 @@ class Teaching:
                     raise ValueError(
                         f"{teacher.location}: its answers are not finite: give a teacher that learnt its task"
                     )
-                for answer in family.answers(asked, outputs):
+                for answer in family.distributions(asked, outputs):
                     rows.append(_taught(encoded.rows[len(rows)], answer, labelled[len(rows)]))
                 progress.advance(len(asked.rows))
         return dataclasses.replace(encoded, rows=rows)
@@ -131,12 +130,13 @@ class Teaching:
 
     def _check_tokens(self, ours: Encoded, theirs: Encoded) -> None:
         """Where a place is a token of both."""
-        for number, (own, other) in enumerate(zip_longest(ours.offsets, theirs.offsets, fillvalue=())):
+        # Windows that differ in number differ in their tokens before that.
+        for number, (own, other) in enumerate(zip(ours.offsets, theirs.offsets, strict=False)):
             if not np.array_equal(own, other):
                 raise ValueError(
-                    f"{self.teacher.location} cuts text {number} into {len(other)} tokens other than the {len(own)} of "
-                    "the student: to find entities or answers, a teacher needs the student's tokenizer, and to take "
-                    "texts as long"
+                    f"{self.teacher.location} cuts row {number} into {len(other)} tokens other than the {len(own)} of "
+                    "the student: to find entities or answers, a teacher needs the student's tokenizer, and texts "
+                    f"have to be cut to what it takes: train.max_length {self.teacher.positions} or less"
                 )
 
 
@@ -153,18 +153,22 @@ def distilled_loss(student: Tensor, targets: Tensor, alpha: float, temperature: 
     logits, classes, answers = student.flatten(0, -2), targets[..., 0].flatten(), targets[..., 1:].flatten(0, -2)
     asked = ~answers[:, 0].isnan()
     hard = F.cross_entropy(logits, classes.nan_to_num(nan=NOT_LABELLED).long(), reduction="sum")
-    theirs, ours = ((each[asked] / temperature).log_softmax(-1) for each in (answers, logits))
+    padding = answers[asked] == PADDING  # 0 in both, and so in their divergence
+    theirs, ours = (
+        (each[asked] / temperature).masked_fill(padding, PADDING).log_softmax(-1).masked_fill(padding, 0.0)
+        for each in (answers, logits)
+    )
     soft = F.kl_div(ours, theirs, reduction="sum", log_target=True)
     return (alpha * hard + (1 - alpha) * temperature**2 * soft) / asked.sum().clamp(min=1)
 
 
 def collator(tokenizer: Any) -> Callable[[list[dict[str, Any]]], Any]:
-    """Pads rows of a student to a batch: places with NaN, and classes that are tokens with UNLIKELY ones."""
+    """Pads rows of a student to a batch: places with NaN, and classes that are tokens with PADDING."""
 
     def batch(rows: list[dict[str, Any]]) -> Any:
         most = max(row["labels"].shape[1] for row in rows)
         targets = [
-            F.pad(torch.from_numpy(row["labels"]), (0, most - row["labels"].shape[1]), value=UNLIKELY) for row in rows
+            F.pad(torch.from_numpy(row["labels"]), (0, most - row["labels"].shape[1]), value=PADDING) for row in rows
         ]
         inputs = [{name: values for name, values in row.items() if name != "labels"} for row in rows]
         padded = tokenizer.pad(inputs, return_tensors="pt")

@@ -14,6 +14,7 @@ from litebert.finetune.records import Record, records
 UNLABELLED = (None, "", "-")  # OCNLI writes - where its annotators did not agree
 IDENTITIES = ("id", "idx", "query_id")
 TEXTS = ("text", "sentence", "text_a")
+LABELS = {"label", "entities", "answers", "answer"}
 PAIRS = (("text_a", "text_b"), ("sentence1", "sentence2"), ("keyword", "abst"))
 
 Identity = str | int | None
@@ -81,14 +82,17 @@ class Question:
 Example = Labelled | Tagged | Question
 
 
-def examples(path: Path, kind: str) -> Iterator[Example]:
+def examples(path: Path, kind: str, labels: bool = True) -> Iterator[Example]:
     """The examples of a file, labelled or not.
+
+    Args:
+        labels: whether to read them, where there are any.
 
     Raises ValueError where something in it is wrong; file and line are named.
     """
     for where, record in records(path):
         try:
-            yield READERS[kind](record)
+            yield READERS[kind](record if labels else {name: record[name] for name in record.keys() - LABELS})
         except KeyError as error:
             raise ValueError(
                 f"{where}: no field {error} in a {kind} example; its fields are {_names(record)}"
@@ -116,7 +120,7 @@ def unlabelled(path: Path, kind: str) -> list[Example]:
 
     Raises ValueError where something in it is wrong, or it has none; file and line are named.
     """
-    return [one.bare for one in examples(path, kind)]
+    return list(examples(path, kind, labels=False))
 
 
 def _names(record: Record) -> str:

@@ -24,7 +24,7 @@ from litebert.export.parity import furthest, proven, random_inputs
 from litebert.finetune.candidate import CONFIG
 from litebert.finetune.card import card
 from litebert.finetune.finetuned import Finetuned
-from litebert.finetune.kept import RECORD
+from litebert.finetune.model_folder import RECORD
 
 FILE, HALF = "model.onnx", "safetensors, fp16"
 WORST = 0.02  # of a score: what a file may lose without a remark

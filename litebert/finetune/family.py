@@ -25,7 +25,7 @@ class Encoded:
         rows: sequences, as a collator of transformers takes them.
         owners: int64 [rows], the example that each is of.
         offsets: int64 [tokens, 2] of each row: the characters of the text, or of the passage, that a token stands for;
-            an empty range for any other token. None where scores do not need them.
+            an empty range for any other token. empty where scores do not need them.
     """
 
     rows: Sequence[dict[str, Any]]
@@ -76,7 +76,7 @@ class Family(Protocol):
     def pairs(self, examples: Sequence[Any], encoded: Encoded, outputs: tuple[Floats, ...]) -> Iterator[Pair]:
         """What is right and what logits say, of each example or entity; nothing where there are no classes."""
 
-    def answers(self, encoded: Encoded, outputs: tuple[Floats, ...]) -> Iterator[Floats]:
+    def distributions(self, encoded: Encoded, outputs: tuple[Floats, ...]) -> Iterator[Floats]:
         """What logits say of each row, [places, classes]: a place is the row, one of its tokens, or an answer's end.
 
         NaN stands at a place that is not asked about.

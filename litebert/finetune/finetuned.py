@@ -16,7 +16,7 @@ from litebert.export.parity import INPUTS
 from litebert.finetune.candidate import Candidate
 from litebert.finetune.card import USES, origin
 from litebert.finetune.config import FinetuneConfig
-from litebert.finetune.kept import RECORD
+from litebert.finetune.model_folder import RECORD
 from litebert.finetune.prediction import predicted
 from litebert.finetune.tasks import Task
 from litebert.finetune.trial import family_of, length_of

@@ -26,12 +26,13 @@ def remarks(facts: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _lost(where: str, metric: str, test: Mapping[str, Any]) -> Iterator[str]:
+    """A class that is always the same, or no entity. Any span says something, so nothing is said of those."""
     score = test[metric]["mean"]
     chance = test["majority"]["mean"] if "majority" in test else 0.0
-    if score <= chance:
+    if score <= chance and "exact_match" not in test:
         yield (
-            f"{where}: {metric} {score:.1%} on test is what is had for nothing: it learnt nothing, or lost it at too "
-            "high a learning rate: lower it, or raise --train.warmup"
+            f"{where}: {metric} {score:.1%} on test is what is had for nothing: it learnt too little (more epochs, a "
+            "higher learning rate), or lost all at too high a rate (a lower one, or --train.warmup 0.3)"
         )
 
 

@@ -72,13 +72,13 @@ class Span:
 
     def said(self, examples: Sequence[Question], encoded: Encoded, outputs: tuple[Floats, ...]) -> list[str]:
         """The answer to each question."""
-        return answers(examples, encoded, *outputs)
+        return likeliest(examples, encoded, *outputs)
 
     def pairs(self, examples: Sequence[Question], encoded: Encoded, outputs: tuple[Floats, ...]) -> Iterator[Pair]:
         """None: there are no classes."""
         return iter(())
 
-    def answers(self, encoded: Encoded, outputs: tuple[Floats, ...]) -> Iterator[Floats]:
+    def distributions(self, encoded: Encoded, outputs: tuple[Floats, ...]) -> Iterator[Floats]:
         """Of each row, [2, tokens]: where the answer starts, and where it ends."""
         for start, end, offsets in zip(*outputs, encoded.offsets, strict=True):
             yield np.stack([start, end])[:, : len(offsets)]
@@ -123,7 +123,7 @@ def _target(one: Question, offsets: Integers) -> tuple[int, int]:
     return (int(touched[0]), int(touched[-1])) if len(touched) else (0, 0)
 
 
-def answers(examples: Sequence[Question], encoded: Encoded, start: Floats, end: Floats) -> list[str]:
+def likeliest(examples: Sequence[Question], encoded: Encoded, start: Floats, end: Floats) -> list[str]:
     """The likeliest span of each question, over all its windows; logits [rows, tokens]."""
     passage = np.zeros(start.shape, bool)
     for row, offsets in enumerate(encoded.offsets):

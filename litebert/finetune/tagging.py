@@ -68,7 +68,7 @@ class Tagging:
                 yield name, name if (start, end, name) in said else wrong.pop((start, end), None)
             yield from ((None, name) for name in wrong.values())
 
-    def answers(self, encoded: Encoded, outputs: tuple[Floats, ...]) -> Iterator[Floats]:
+    def distributions(self, encoded: Encoded, outputs: tuple[Floats, ...]) -> Iterator[Floats]:
         """Of each row, [tokens, tags]; of tokens that stand for text."""
         for logits, offsets in zip(outputs[0], encoded.offsets, strict=True):
             yield np.where(offsets[:, :1] < offsets[:, 1:], logits[: len(offsets)], np.nan)

@@ -12,7 +12,7 @@ from data_tools.text.wordpiece import WordPiece
 from litebert.finetune.candidate import Candidate
 from litebert.finetune.config import FinetuneConfig
 from litebert.finetune.examples import KINDS
-from litebert.finetune.kept import finetune
+from litebert.finetune.model_folder import finetune
 from litebert.finetune.tasks import Task
 from tests.litebert.finetune.made_up import made_model, made_task
 

@@ -15,11 +15,12 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from litebert.evaluate.heldout import wilson_interval
+from litebert.finetune import distillation
 from litebert.finetune.augmentation import MASK
 from litebert.finetune.candidate import Candidate
 from litebert.finetune.config import FinetuneConfig, TaskDistillConfig
-from litebert.finetune.distillation import UNLIKELY, Teaching, collator, distilled_loss
-from litebert.finetune.examples import Labelled
+from litebert.finetune.distillation import PADDING, Teaching, collator, distilled_loss
+from litebert.finetune.examples import Labelled, Question, Tagged, unlabelled
 from litebert.finetune.experiment import Experiment
 from litebert.finetune.prediction import predicted
 from litebert.finetune.tasks import Task
@@ -85,10 +86,11 @@ def test_labels_alone_are_plain_fine_tuning_to_the_bit(kind, candidate, task, te
 
 @pytest.mark.parametrize("kind", ["sentence", "pair", "tagging"])
 def test_answers_are_those_of_the_teacher_alone_with_each_text(
-    kind, candidate, other_candidate, task, teacher, tmp_path
+    kind, candidate, other_candidate, task, teacher, tmp_path, monkeypatch
 ):
     """Of texts that the student, where no tokens are tagged, reads by another tokenizer than the teacher."""
     made_task(tmp_path / "more", kind, seed=7)
+    monkeypatch.setattr(distillation, "PART", 50)
     student, one = candidate if kind == "tagging" else other_candidate, task(kind)
     teaching = teaching_of(teacher(kind), one, tmp_path / "more/test.jsonl", augment=1)
     lesson = PreparedTask.prepared(student, one, SHORT, teaching=teaching)
@@ -141,19 +143,44 @@ def test_answers_to_questions_are_those_of_the_teacher_alone_with_each_window(ca
         *candidate.tokenizer.model_input_names,
         "labels",
     }
-    assert (batch["labels"][:, :, 1:].transpose(1, 2)[batch["attention_mask"] == 0] == UNLIKELY).all()
+    assert (batch["labels"][:, :, 1:].transpose(1, 2)[batch["attention_mask"] == 0] == PADDING).all()
 
 
-def test_what_pads_a_window_has_no_part_in_the_divergence():
-    logits = torch.randn(2, 5, dtype=torch.float64)
-    answers = torch.cat([torch.full((2, 1), math.nan), torch.randn(2, 3), torch.full((2, 2), UNLIKELY)], 1).double()
-    theirs, ours = (each / 2 for each in (answers[:, 1:4], logits))
-    expected = 4 * sum(
-        math.exp(p) * (p - q)
-        for own, other in zip(ours, theirs, strict=True)
-        for p, q in zip(log_softmax(other.numpy()), log_softmax(own.numpy()), strict=False)
-    )
-    assert float(distilled_loss(logits, answers, 0.3, 2.0)) == pytest.approx(0.7 * expected / 2, rel=1e-12)
+@pytest.mark.parametrize("temperature", [2.0, 20.0])
+def test_what_pads_a_window_has_no_part_in_the_divergence(temperature):
+    """Windows of 3 and 5 tokens, alone and in one batch; the student has logits at what pads, too."""
+    torch.manual_seed(1)
+    logits, answers = torch.randn(2, 2, 5, dtype=torch.float64).requires_grad_(), torch.randn(2, 2, 6).double()
+    answers[..., 0] = math.nan
+    alone = [distilled_loss(logits[0, :, :3], answers[0, :, :4], 0.3, temperature)]
+    alone.append(distilled_loss(logits[1], answers[1], 0.3, temperature))
+    answers[0, :, 4:] = PADDING
+    together = distilled_loss(logits, answers, 0.3, temperature)
+    assert float(together.detach()) == pytest.approx(sum(each.item() for each in alone) / 2, rel=1e-12)
+    assert torch.autograd.gradcheck(lambda x: distilled_loss(x, answers, 0.3, temperature), logits)
+    (gradient,) = torch.autograd.grad(together, logits)
+    assert not gradient[0, :, 3:].any() and gradient[0, :, :3].all()
+
+
+def test_a_row_is_never_longer_than_teacher_and_student_take(candidate, task, teacher):
+    short = dataclasses.replace(candidate, positions=48)
+    lesson = PreparedTask.prepared(short, task("span"), SHORT, teaching=teaching_of(teacher("span"), task("span")))
+    rows = lesson.encoded["train"].rows
+    assert max(len(row["input_ids"]) for row in rows) == 48 and len(rows) > SHORT.samples
+    assert all(row["labels"].shape == (2, 1 + len(row["input_ids"])) for row in rows)
+    teaching = teaching_of(teacher("span"), task("span"))
+    teaching = dataclasses.replace(teaching, teacher=dataclasses.replace(teaching.teacher, positions=48))
+    with pytest.raises(ValueError, match=r"cuts row \d+ into 48 tokens .*: train.max_length 48 or less"):
+        PreparedTask.prepared(candidate, task("span"), SHORT, teaching=teaching)
+
+
+def test_unlabelled_texts_may_have_labels_of_any_kind(tmp_path):
+    path = tmp_path / "more.jsonl"
+    path.write_text(json.dumps({"text": "一句", "label": True, "entities": 3}) + "\n")
+    assert unlabelled(path, "sentence") == [Labelled("一句", None, None)]
+    assert unlabelled(path, "tagging") == [Tagged("一句", None)]
+    path.write_text(json.dumps({"context": "文", "qas": [{"question": "谁？", "answers": [{"text": ""}]}]}) + "\n")
+    assert unlabelled(path, "span") == [Question("谁？", "文", ())]
 
 
 def test_a_student_finds_answers_that_only_its_teacher_was_told(candidate, task, teacher, tmp_path):
@@ -256,10 +283,10 @@ def test_teachers_that_cannot_teach_are_said(candidate, other_candidate, task, t
     with pytest.raises(ValueError, match=r"lost: its answers are not finite: give a teacher that learnt its task"):
         PreparedTask.prepared(candidate, task("sentence"), SHORT, teaching=lost)
     strange = teaching_of(teacher("tagging"), task("tagging"))
-    with pytest.raises(ValueError, match=r"cuts text \d+ into \d+ tokens other than the \d+ of the student"):
+    with pytest.raises(ValueError, match=r"cuts row \d+ into \d+ tokens other than the \d+ of the student"):
         PreparedTask.prepared(other_candidate, task("tagging"), SHORT, teaching=strange)
     asking = teaching_of(teacher("span"), task("span"))
-    with pytest.raises(ValueError, match=r"cuts text \d+ into \d+ tokens other than .*: to find entities or answers"):
+    with pytest.raises(ValueError, match=r"cuts row \d+ into \d+ tokens other than .*: to find entities or answers"):
         PreparedTask.prepared(other_candidate, task("span"), SHORT, teaching=asking)
     other_candidate.tokenizer.mask_token = "<mask>"
     masking = teaching_of(teacher("sentence"), task("sentence"), augment=1)

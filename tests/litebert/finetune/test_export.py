@@ -25,13 +25,14 @@ from safetensors.torch import load_file, save_file
 from data_tools.text.huggingface import save_tokenizer
 from data_tools.text.wordpiece import WordPiece
 from litebert.export import parity
+from litebert.export.exported import Weights
 from litebert.export.onnx_file import processor_of_int8
 from litebert.finetune import export
 from litebert.finetune.candidate import Candidate
 from litebert.finetune.config import FinetuneConfig
 from litebert.finetune.examples import KINDS, Question
 from litebert.finetune.export import export_finetuned
-from litebert.finetune.kept import RECORD, finetune
+from litebert.finetune.model_folder import RECORD, finetune
 from litebert.finetune.tasks import Task
 from litebert.finetune.trial import family_of
 from tests.litebert.finetune.made_up import made_task
@@ -113,10 +114,11 @@ def finetuned(wordpiece, task, tmp_path_factory: pytest.TempPathFactory) -> Call
 def exported(finetuned, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     folder = tmp_path_factory.mktemp("exported")
 
-    @cache
-    def made(family: str, kind: str) -> Path:
-        export_finetuned(finetuned(family, kind), folder / f"{family}-{kind}")
-        return folder / f"{family}-{kind}"
+    def made(family: str, kind: str, weights: Weights = "fp32") -> Path:
+        output = folder / f"{family}-{kind}-{weights}"
+        if not output.exists():
+            export_finetuned(finetuned(family, kind), output, weights)
+        return output
 
     return made
 
@@ -144,40 +146,29 @@ def logits_of(folder: Path, kind: str, texts: list[list[str]]) -> list[dict[str,
     return found
 
 
-def assert_logits(said: dict[str, Any], expected: list[dict[str, np.ndarray]]) -> None:
+def assert_logits(said: dict[str, Any], expected: list[dict[str, np.ndarray]], limit: float = 1e-4) -> None:
     """Padded outputs equal those without padding, as far as these reach."""
     for number, one in enumerate(expected):
         assert said.keys() == one.keys()
         for name, mine in one.items():
             theirs = np.array(said[name][number])[: len(mine)]
             assert mine.std() > 0.05, "or every model would give the same"
-            np.testing.assert_allclose(theirs, mine, rtol=0, atol=1e-4 * max(1, np.abs(mine).max()))
+            np.testing.assert_allclose(theirs, mine, rtol=0, atol=limit * max(1, np.abs(mine).max()))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_file_gives_the_logits_of_the_model(family, kind, finetuned, exported, task):
-    folder, texts = exported(family, kind), texts_of(task(kind))
+@pytest.mark.parametrize(("weights", "limit"), [("fp32", 1e-4), ("fp16", 2e-2)])
+def test_a_file_gives_the_logits_of_the_model(weights, limit, family, kind, finetuned, exported, task):
+    folder, texts = exported(family, kind, weights), texts_of(task(kind))
     session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
     inputs = transformers.AutoTokenizer.from_pretrained(folder)(*texts, padding=True, return_tensors="np")
     assert {each.name for each in session.get_inputs()} == set(inputs)
     assert ("token_type_ids" in inputs) == (family != "distilbert") and not inputs["attention_mask"].all()
     names = [each.name for each in session.get_outputs()]
     said = dict(zip(names, session.run(names, dict(inputs)), strict=True))
-    assert_logits(said, logits_of(finetuned(family, kind), kind, texts))
-
-
-@pytest.mark.parametrize(("family", "kind"), list(zip(FAMILIES, KINDS, strict=False)))
-def test_a_file_in_fp16_gives_nearly_the_logits_of_the_model(family, kind, finetuned, task, tmp_path):
-    export_finetuned(finetuned(family, kind), tmp_path / "onnx16", "fp16")
-    texts = texts_of(task(kind))
-    session = onnxruntime.InferenceSession(tmp_path / "onnx16/model.onnx", providers=["CPUExecutionProvider"])
-    inputs = transformers.AutoTokenizer.from_pretrained(tmp_path / "onnx16")(*texts, padding=True, return_tensors="np")
-    said = dict(zip([each.name for each in session.get_outputs()], session.run(None, dict(inputs)), strict=True))
-    for number, one in enumerate(logits_of(finetuned(family, kind), kind, texts)):
-        for name, mine in one.items():
-            theirs = said[name][number][: len(mine)]
-            assert theirs.dtype == np.float32 and 0 < np.abs(theirs - mine).max() <= 2e-2 * max(1, np.abs(mine).max())
+    assert {values.dtype for values in said.values()} == {np.dtype(np.float32)}
+    assert_logits(said, logits_of(finetuned(family, kind), kind, texts), limit)
 
 
 def test_a_stranger_opens_every_kind_and_runs_its_card(exported, finetuned, task, tmp_path):
@@ -277,12 +268,10 @@ def test_the_score_in_int8_is_what_the_file_scores(family, kind, finetuned, task
     source, read = finetuned(family, kind, LEARNING), Task.read(task(kind))
     fidelity = export_finetuned(source, tmp_path / "int8", weights="int8", task=task(kind)).fidelity
     record = json.loads((tmp_path / "int8" / RECORD).read_text())
-    export = record.pop("export")
-    scores = export["test"]
+    scores = (export := record.pop("export"))["test"]
     assert export["processor"] == processor_of_int8() and "int8" in export["form"] and export["library"] == "onnx"
     assert record == json.loads((source / RECORD).read_text()), "of the fine-tuning"
     assert scores["model"] == record["scores"]["test"][record["metric"]]
-
     session = onnxruntime.InferenceSession(tmp_path / "int8" / "model.onnx", providers=["CPUExecutionProvider"])
     labels = family_of(read).outputs
     right = said = both = 0
@@ -387,21 +376,17 @@ def test_what_does_not_fit_is_refused(finetuned, exported, task, tmp_path):
         torch.save({}, folder / "pytorch_model.bin")
         (folder / "model.safetensors").unlink()
 
-    def other_kind(folder: Path) -> None:
-        record = json.loads((folder / RECORD).read_text())
-        (folder / RECORD).write_text(json.dumps(record | {"kind": "song"}))
-
-    def other_settings(folder: Path) -> None:
-        record = json.loads((folder / RECORD).read_text())
-        (folder / RECORD).write_text(json.dumps(record | {"settings": {"epochs": -1}}))
+    def saying(**other: object) -> Callable[[Path], object]:
+        record = json.loads((source / RECORD).read_text())
+        return lambda folder: (folder / RECORD).write_text(json.dumps(record | other))
 
     none = f"it has no {RECORD} of a fine-tuned model"
     for folder, said in (
         (damaged("bare", lambda folder: (folder / RECORD).unlink()), none),
         (damaged("broken", lambda folder: (folder / RECORD).write_text("{")), none),
         (damaged("list", lambda folder: (folder / RECORD).write_text("[]")), none),
-        (damaged("song", other_kind), none),
-        (damaged("settings", other_settings), none),
+        (damaged("song", saying(kind="song")), none),
+        (damaged("settings", saying(settings={"epochs": -1})), none),
         (damaged("pickled", pickled), "pickled weights are not read"),
         (damaged("cut", lambda folder: os.truncate(folder / "model.safetensors", 5000)), "its weights cannot be read"),
         (exported("bert", "sentence"), "an exported ONNX file: give the folder it was made of"),

@@ -13,7 +13,7 @@ from scipy import stats
 from litebert.finetune.classification import Classification
 from litebert.finetune.examples import Labelled, Question, Tagged
 from litebert.finetune.family import Encoded
-from litebert.finetune.span import LONGEST, answers, best_spans, exact_match, overlap, segments
+from litebert.finetune.span import LONGEST, best_spans, exact_match, likeliest, overlap, segments
 from litebert.finetune.summary import Summary, above
 from litebert.finetune.tagging import Tagging, agreement
 
@@ -112,8 +112,8 @@ def test_the_likeliest_window_answers():
     encoded = Encoded([{}, {}], np.array([0, 0]), offsets)
     start = np.array([[9, 1, 0], [9, 2, -100]], np.float32)  # 9: on no text; -100: padding
     question = [Question("？", "甲乙丙", (("丙", 2),))]
-    assert answers(question, encoded, start, start) == ["丙"]
-    assert answers(question, encoded, start - np.array([[0], [2]], np.float32), start) == ["甲"]
+    assert likeliest(question, encoded, start, start) == ["丙"]
+    assert likeliest(question, encoded, start - np.array([[0], [2]], np.float32), start) == ["甲"]
 
 
 @pytest.mark.parametrize(

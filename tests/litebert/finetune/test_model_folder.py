@@ -17,7 +17,7 @@ from litebert.finetune.candidate import Candidate
 from litebert.finetune.config import FinetuneConfig, TaskDistillConfig
 from litebert.finetune.examples import KINDS, READERS, Question
 from litebert.finetune.experiment import Experiment
-from litebert.finetune.kept import RECORD, finetune, teachings
+from litebert.finetune.model_folder import RECORD, finetune, teachings
 from litebert.finetune.prediction import predicted
 from litebert.finetune.span import overlap
 from litebert.finetune.tagging import agreement
