@@ -109,10 +109,11 @@ ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 SHORT = {"train.samples": 2000, "train.epochs": 3, "train.seeds": 3, "train.learning_rates": "[3e-4, 1e-3]"}
 LONG = {"train.samples": 4000, "train.epochs": 4, "train.seeds": 3, "train.learning_rates": "[1e-4, 3e-4]"}
 LONGER = ("student", "teacher", "control", "narrow", "albert of 12")
+WARMUP = {"train.warmup": 0.1}  # as its figures were made
 # Settings, who is fine-tuned by them, and whose shape from random weights is too.
 BUDGETS = {
-    "tasks": (SHORT, ("teacher", *STUDENTS), ("student",)),
-    "longer": (LONG, LONGER, ("student", "narrow", "albert of 12")),
+    "tasks": (SHORT | WARMUP, ("teacher", *STUDENTS), ("student",)),
+    "longer": (LONG | WARMUP, LONGER, ("student", "narrow", "albert of 12")),
 }
 
 

@@ -26,6 +26,7 @@ class FinetuneConfig:
         samples: of train that are used, drawn by a fixed key, the same for every seed; 0 for all.
         overlap: keep or drop examples of train whose text is in dev or test too.
         warmup: share of the steps in which the learning rate rises to its peak; it falls to 0 after that, linearly.
+            Of small models a short one loses some seeds for good (docs/log.md, 2026-11-30).
         weight_decay: of AdamW.
         precision: fp32, bf16 with fp32 weights, or auto: bf16 where the device computes in it.
     """
@@ -37,7 +38,7 @@ class FinetuneConfig:
     seeds: int = 3
     samples: int = 0
     overlap: Literal["keep", "drop"] = "keep"
-    warmup: float = 0.1
+    warmup: float = 0.3
     weight_decay: float = 0.01
     precision: Precision = "auto"
 

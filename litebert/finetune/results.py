@@ -32,7 +32,7 @@ def _lost(where: str, metric: str, test: Mapping[str, Any]) -> Iterator[str]:
     if score <= chance and "exact_match" not in test:
         yield (
             f"{where}: {metric} {score:.1%} on test is what is had for nothing: it learnt too little (more epochs, a "
-            "higher learning rate), or lost all at too high a rate (a lower one, or --train.warmup 0.3)"
+            "higher learning rate), or lost all at too high a rate (a lower one, or a longer --train.warmup)"
         )
 
 
