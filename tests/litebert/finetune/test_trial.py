@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -98,6 +99,23 @@ def test_the_same_twice_is_the_same_to_the_bit(candidate, task, tmp_path):
     assert outcomes[0].choice == outcomes[1].choice
     assert len(set(outcomes[0].test["f1"].scores)) > 1  # seeds do differ
     assert outcomes[0].sampling is None  # entities are no sample of examples
+
+
+@pytest.mark.parametrize("kind", ["sentence", "span"])
+def test_a_config_that_asks_for_more_outputs_is_fine_tuned_all_the_same(kind, candidate, task, tmp_path):
+    folder = Path(shutil.copytree(candidate.folder, tmp_path / "model"))
+    config = json.loads((folder / "config.json").read_text()) | {
+        "output_hidden_states": True,
+        "output_attentions": True,
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    trials = [
+        PreparedTask.prepared(Candidate.read(each), task(kind), dataclasses.replace(QUICK, samples=48)).run(
+            3e-3, 1, False, ""
+        )[0]
+        for each in (candidate.folder, folder)
+    ]
+    assert trials[0].scores == trials[1].scores
 
 
 def test_the_rate_is_the_best_on_dev(candidate, task, tmp_path):
