@@ -107,7 +107,6 @@ class Teaching:
         theirs = family.encode(examples, teacher.tokenizer, length)
         self._check_tokens(encoded, theirs)
         model = teacher.finetuned(family.head).to(device())
-        labelled = np.array([one.labelled for one in examples])[encoded.owners]
         rows: list[dict[str, Any]] = []
         with Progress(f"{teacher.location.name} answers", "rows", len(encoded.rows)) as progress:
             for begin in range(0, len(encoded.rows), PART):
@@ -118,7 +117,7 @@ class Teaching:
                         f"{teacher.location}: its answers are not finite: give a teacher that learnt its task"
                     )
                 for answer in family.distributions(asked, outputs):
-                    rows.append(_taught(encoded.rows[len(rows)], answer, labelled[len(rows)]))
+                    rows.append(_taught(encoded.rows[len(rows)], answer))
                 progress.advance(len(asked.rows))
         return dataclasses.replace(encoded, rows=rows)
 
@@ -186,11 +185,9 @@ def _check_masks(*models: Candidate) -> None:
             )
 
 
-def _taught(row: dict[str, Any], answer: Floats, labelled: bool) -> dict[str, Any]:
+def _taught(row: dict[str, Any], answer: Floats) -> dict[str, Any]:
     """A row with targets as this module's first lines say, of an answer [places, classes]."""
     classes = np.hstack([row[name] for name in TARGETS if name in row]).astype(np.float32)
-    if not labelled:
-        classes[:] = np.nan
     classes[classes == NOT_LABELLED] = np.nan
     read = {name: values for name, values in row.items() if name not in TARGETS}
     return read | {"labels": np.column_stack([classes, answer]).astype(np.float32)}

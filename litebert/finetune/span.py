@@ -15,7 +15,7 @@ from nltk.tokenize import NLTKWordTokenizer
 from data_tools.shards.keyed_rng import permutation
 from litebert.finetune.classes import Pair
 from litebert.finetune.examples import Question
-from litebert.finetune.family import Encoded, Floats, Integers, rows_of
+from litebert.finetune.family import NOT_LABELLED, Encoded, Floats, Integers, rows_of
 
 LONGEST = 128  # tokens of an answer
 PUNCTUATION = frozenset(
@@ -111,9 +111,9 @@ def _moved(one: Question, text: str, start: int) -> Question:
 
 
 def _target(one: Question, offsets: Integers) -> tuple[int, int]:
-    """The tokens of the first answer, or (0, 0)."""
-    if not one.answers:
-        return 0, 0
+    """The tokens of the first answer, or (0, 0); of a question without one, NOT_LABELLED."""
+    if not one.labelled:
+        return NOT_LABELLED, NOT_LABELLED
     text, start = one.answers[0]
     passage = np.flatnonzero(offsets[:, 0] < offsets[:, 1])
     end = start + len(text)
